@@ -1,0 +1,62 @@
+#pragma once
+// What stord must not forget: STATE_DIR/state.db (SQLite, WAL, synchronous=FULL). Every call is one transaction and
+// durable when it returns. stord's loop thread only.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/result.hpp"
+
+struct sqlite3;
+
+namespace storctl {
+
+/// An administrator's decision about a device's shared-clusterwide flag.
+struct SharingOverride {
+    std::string device_id;  ///< as io.storctl.Device's id
+    bool shared = false;
+    std::string reason;
+    std::string author;  ///< "root (uid 0)"
+    WallTime time;
+};
+
+/// A node as it was asked for, and what was last known of its backing.
+struct NodeRecord {
+    std::string name;
+    std::optional<std::string> device_id;  ///< none: a regular file or a device outside the inventory
+    std::string backing_path;              ///< last known path
+    std::string backing_kind;              ///< block, file, loop
+    std::string open;                      ///< single-writer, shared, read-only
+    bool loop = false;
+    uint64_t size_bytes = 0;
+    uint32_t logical_block_bytes = 512;
+    WallTime created;
+    std::string created_by;  ///< "root (uid 0)"
+};
+
+class StateDb {
+ public:
+    /// Creates the file or brings an older schema up to date; a newer schema than this program's is refused.
+    static Result<StateDb> open(const std::string& path);
+    StateDb(StateDb&&) noexcept;
+    StateDb& operator=(StateDb&&) noexcept;
+    ~StateDb();
+
+    Result<std::vector<SharingOverride>> sharing_overrides();
+    Result<void> put_sharing_override(const SharingOverride& entry);
+    Result<void> remove_sharing_override(const std::string& device_id);
+
+    Result<std::vector<NodeRecord>> nodes();
+    Result<void> put_node(const NodeRecord& entry);
+    Result<void> remove_node(const std::string& name);
+
+ private:
+    explicit StateDb(sqlite3* db) : db_(db) {}
+    sqlite3* db_ = nullptr;
+};
+
+}  // namespace storctl
