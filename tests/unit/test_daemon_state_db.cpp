@@ -1,0 +1,245 @@
+#include <map>
+#include <random>
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.hpp"
+#include "daemon/state_db.hpp"
+#include "tests/unit/temporary_folder.hpp"
+
+using namespace storctl;
+using storctl::test::TemporaryFolder;
+
+namespace {
+
+StateDb open_or_fail(const std::string& path) {
+    auto db = StateDb::open(path);
+    REQUIRE_MESSAGE(db.has_value(), db.error().message());
+    return std::move(*db);
+}
+
+NodeRecord sample_node(const std::string& name) {
+    NodeRecord entry{.name = name,
+                     .device_id = "naa6.60014050001",
+                     .backing_path = "/dev/sda",
+                     .backing_kind = "block",
+                     .open = "single-writer",
+                     .loop = true,
+                     .size_bytes = uint64_t{1} << 44,
+                     .logical_block_bytes = 4096,
+                     .created_by = "root (uid 0)"};
+    entry.created = *parse_time("2026-11-22T12:00:00Z");
+    return entry;
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+void run_sql(const std::string& path, const char* sql) {
+    sqlite3* raw = nullptr;
+    REQUIRE(sqlite3_open(path.c_str(), &raw) == SQLITE_OK);
+    CHECK(sqlite3_exec(raw, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
+    sqlite3_close(raw);
+}
+
+}  // namespace
+
+TEST_CASE("a new state database is private, empty, and keeps what is put into it") {
+    TemporaryFolder folder;
+    const std::string path = folder / "state.db";
+    {
+        StateDb db = open_or_fail(path);
+        CHECK(db.nodes()->empty());
+        CHECK(db.sharing_overrides()->empty());
+        struct stat status {};
+        REQUIRE(::stat(path.c_str(), &status) == 0);
+        CHECK((status.st_mode & 07777) == 0600);
+
+        SharingOverride entry{
+            .device_id = "eui64.00a0", .shared = true, .reason = "it's \"ours\"; ü", .author = "root (uid 0)"};
+        entry.time = *parse_time("2026-11-22T12:30:00Z");
+        REQUIRE(db.put_sharing_override(entry).has_value());
+        REQUIRE(db.put_node(sample_node("web1")).has_value());
+        NodeRecord file = sample_node("file1");
+        file.device_id.reset();
+        REQUIRE(db.put_node(file).has_value());
+    }
+    StateDb db = open_or_fail(path);
+    const auto overrides = *db.sharing_overrides();
+    REQUIRE(overrides.size() == 1);
+    CHECK(overrides[0].device_id == "eui64.00a0");
+    CHECK(overrides[0].shared);
+    CHECK(overrides[0].reason == "it's \"ours\"; ü");
+    CHECK(overrides[0].author == "root (uid 0)");
+    CHECK(format_time(overrides[0].time) == "2026-11-22T12:30:00Z");
+    const auto nodes = *db.nodes();
+    REQUIRE(nodes.size() == 2);
+    CHECK(nodes[0].name == "file1");
+    CHECK_FALSE(nodes[0].device_id.has_value());
+    CHECK(nodes[1].name == "web1");
+    CHECK(nodes[1].device_id == "naa6.60014050001");
+    CHECK(nodes[1].backing_path == "/dev/sda");
+    CHECK(nodes[1].backing_kind == "block");
+    CHECK(nodes[1].open == "single-writer");
+    CHECK(nodes[1].loop);
+    CHECK(nodes[1].size_bytes == uint64_t{1} << 44);
+    CHECK(nodes[1].logical_block_bytes == 4096);
+    CHECK(format_time(nodes[1].created) == "2026-11-22T12:00:00Z");
+    CHECK(nodes[1].created_by == "root (uid 0)");
+}
+
+TEST_CASE("seeded random changes leave what a plain map would hold, over reopening") {
+    TemporaryFolder folder;
+    const std::string path = folder / "state.db";
+    const unsigned seed = std::random_device{}();
+    INFO("seed ", seed);
+    std::mt19937 random(seed);
+    std::map<std::string, uint64_t> sizes;
+    std::map<std::string, bool> flags;
+    StateDb db = open_or_fail(path);
+    for (int step = 0; step < 150; ++step) {
+        const std::string key = "k" + std::to_string(random() % 8);
+        switch (random() % 5) {
+            case 0: {
+                NodeRecord entry = sample_node(key);
+                entry.size_bytes = sizes[key] = random();
+                REQUIRE(db.put_node(entry).has_value());
+                break;
+            }
+            case 1:
+                REQUIRE(db.remove_node(key).has_value());
+                sizes.erase(key);
+                break;
+            case 2: {
+                flags[key] = random() % 2 == 0;
+                REQUIRE(
+                    db.put_sharing_override({.device_id = key, .shared = flags[key], .time = wall_now()}).has_value());
+                break;
+            }
+            case 3:
+                REQUIRE(db.remove_sharing_override(key).has_value());
+                flags.erase(key);
+                break;
+            case 4:
+                if (step % 10 == 0) {
+                    StateDb gone = std::move(db);
+                    db = open_or_fail(path);
+                }
+                break;
+        }
+    }
+    std::map<std::string, uint64_t> stored_sizes;
+    const auto nodes = *db.nodes();
+    for (const auto& entry : nodes) stored_sizes[entry.name] = entry.size_bytes;
+    std::map<std::string, bool> stored_flags;
+    const auto overrides = *db.sharing_overrides();
+    for (const auto& entry : overrides) stored_flags[entry.device_id] = entry.shared;
+    CHECK(stored_sizes == sizes);
+    CHECK(stored_flags == flags);
+}
+
+TEST_CASE("a process that is killed after put_node has lost nothing") {
+    TemporaryFolder folder;
+    const std::string path = folder / "state.db";
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        auto db = StateDb::open(path);
+        const bool good = db && db->put_node(sample_node("survivor")).has_value();
+        if (good) ::kill(::getpid(), SIGKILL);
+        ::_exit(1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFSIGNALED(status));
+    StateDb db = open_or_fail(path);
+    REQUIRE(db.nodes()->size() == 1);
+    CHECK((*db.nodes())[0].name == "survivor");
+}
+
+TEST_CASE("files that cannot be used are refused by name, with what to do, and left as they are") {
+    TemporaryFolder folder;
+    const std::string path = folder / "state.db";
+    const auto refusal = [&] {
+        auto db = StateDb::open(path);
+        REQUIRE_FALSE(db.has_value());
+        CHECK(contains(db.error().message(), path));
+        return db.error().message();
+    };
+
+    SUBCASE("text") {
+        REQUIRE(write_file_atomic(path, std::string(5000, 'x')).has_value());
+        CHECK(contains(refusal(), "move it aside"));
+        CHECK(*read_file(path) == std::string(5000, 'x'));
+    }
+    SUBCASE("a database of another program") {
+        run_sql(path, "CREATE TABLE theirs (a); PRAGMA user_version=1");
+        CHECK(contains(refusal(), "another program"));
+    }
+    SUBCASE("a newer schema") {
+        { StateDb db = open_or_fail(path); }
+        run_sql(path, "PRAGMA user_version=99");
+        const std::string message = refusal();
+        CHECK(contains(message, "schema 99"));
+        CHECK(contains(message, "newer stord"));
+    }
+    SUBCASE("damage inside") {
+        {
+            StateDb db = open_or_fail(path);
+            for (int i = 0; i < 200; ++i) REQUIRE(db.put_node(sample_node("n" + std::to_string(i))).has_value());
+        }
+        {
+            const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+            const std::string junk(8192, '\xa5');
+            REQUIRE(::pwrite(file.get(), junk.data(), junk.size(), 4096) == 8192);
+        }
+        CHECK(contains(refusal(), "damaged"));
+    }
+    SUBCASE("a folder that is not there") {
+        auto db = StateDb::open(folder / "missing/state.db");
+        REQUIRE_FALSE(db.has_value());
+        CHECK(db.error().code == std::errc::no_such_file_or_directory);
+        CHECK(contains(db.error().message(), "missing/state.db"));
+    }
+    SUBCASE("a value that is no time") {
+        {
+            StateDb db = open_or_fail(path);
+            REQUIRE(db.put_node(sample_node("web1")).has_value());
+        }
+        run_sql(path, "UPDATE node SET created='yesterday'");
+        StateDb db = open_or_fail(path);
+        auto nodes = db.nodes();
+        REQUIRE_FALSE(nodes.has_value());
+        CHECK(contains(nodes.error().message(), path));
+        CHECK(contains(nodes.error().message(), "yesterday"));
+    }
+}
+
+TEST_CASE("a reader that keeps a transaction open does not hold up a change") {
+    TemporaryFolder folder;
+    const std::string path = folder / "state.db";
+    StateDb db = open_or_fail(path);
+    sqlite3* reader = nullptr;
+    REQUIRE(sqlite3_open(path.c_str(), &reader) == SQLITE_OK);
+    REQUIRE(sqlite3_exec(reader, "BEGIN; SELECT * FROM node", nullptr, nullptr, nullptr) == SQLITE_OK);
+    CHECK(db.put_node(sample_node("web1")).has_value());
+    sqlite3_close(reader);
+}
+
+TEST_CASE("a writer that will not let go is an error that says so, not a hang") {
+    TemporaryFolder folder;
+    const std::string path = folder / "state.db";
+    StateDb db = open_or_fail(path);
+    sqlite3* writer = nullptr;
+    REQUIRE(sqlite3_open(path.c_str(), &writer) == SQLITE_OK);
+    REQUIRE(sqlite3_exec(writer, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr) == SQLITE_OK);
+    auto put = db.put_node(sample_node("web1"));
+    REQUIRE_FALSE(put.has_value());
+    CHECK(put.error().code == std::errc::device_or_resource_busy);
+    CHECK(contains(put.error().message(), "web1"));
+    sqlite3_close(writer);
+}
