@@ -1,6 +1,6 @@
 #pragma once
-// Varlink clients: `Client` blocks with a deadline (the command line), `AsyncClient` lives on an EventLoop (stord to its
-// nodes). Both are of one thread.
+// Varlink clients: `Client` blocks with a deadline (the command line), `AsyncClient` lives on an EventLoop (stord to
+// its nodes). Both are of one thread.
 
 #include <chrono>
 #include <functional>
@@ -26,10 +26,12 @@ struct Reply {
 
 class Client {
  public:
-    /// Errors keep connect(2)'s code (no_such_file_or_directory, connection_refused, permission_denied) and name the socket.
+    /// Errors keep connect(2)'s code (no_such_file_or_directory, connection_refused, permission_denied) and name the
+    /// socket.
     static Result<std::unique_ptr<Client>> connect(const std::string& socket_path);
     virtual ~Client() = default;
 
+    /// Zero timeout: none. After an Error the next call connects anew.
     virtual Result<Reply> call(const std::string& method, Json parameters, std::chrono::milliseconds timeout) = 0;
     /// A stream ("more"): `on_reply` per answer until it returns false, an error comes or the server ends it.
     virtual Result<void> subscribe(const std::string& method, Json parameters,
@@ -41,11 +43,13 @@ class Client {
 
 class AsyncClient {
  public:
-    static Result<std::unique_ptr<AsyncClient>> connect(EventLoop& loop, const std::string& socket_path, int64_t priority);
+    static Result<std::unique_ptr<AsyncClient>> connect(EventLoop& loop, const std::string& socket_path,
+                                                        int64_t priority);
     virtual ~AsyncClient() = default;
 
     /// `on_reply` is called once (for a stream: per answer) on the loop, never from inside `call`. When the connection
-    /// breaks or the time is up it gets an Error. Zero timeout: none.
+    /// breaks or the time is up it gets an Error. Zero timeout: none; a stream's is for its first answer. Destroying
+    /// the client forgets its open calls. A stream takes a second connection, so that it does not hold up other calls.
     virtual void call(const std::string& method, Json parameters, std::chrono::milliseconds timeout,
                       std::function<void(Result<Reply>)> on_reply, bool more = false) = 0;
     /// Called once when the connection is gone; open calls have got their errors before.

@@ -2,14 +2,14 @@
 // A Varlink server on a Unix socket (https://varlink.org: JSON objects, each ended by NUL): framing, limits, peer
 // credentials, dispatch to handlers by interface description, streams. Lives on one EventLoop's thread; never blocks.
 
-#include <sys/types.h>
-
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include <sys/types.h>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -44,11 +44,11 @@ class Call {
     Call& operator=(Call&&) noexcept;
     ~Call();
 
-    const std::string& method() const;     ///< fully qualified, "io.storctl.Device.List"
-    const Json& parameters() const;        ///< already checked against the interface description
+    const std::string& method() const;  ///< fully qualified, "io.storctl.Device.List"
+    const Json& parameters() const;     ///< already checked against the interface description
     const Peer& peer() const;
-    bool wants_more() const;               ///< the client set "more": it takes a stream
-    bool alive() const;                    ///< the client is still there
+    bool wants_more() const;  ///< the client set "more": it takes a stream
+    bool alive() const;       ///< the client is still there
 
     /// The one or last answer.
     void reply(Json parameters);
@@ -71,16 +71,17 @@ struct Method {
 
 struct ServerOptions {
     std::string socket_path;
-    mode_t socket_mode = 0666;             ///< reading is free; changes are checked per call
+    mode_t socket_mode = 0666;                    ///< reading is free; changes are checked per call
     gid_t change_group = static_cast<gid_t>(-1);  ///< besides root; -1: nobody
     size_t max_message_bytes = 1 << 20;
-    size_t max_clients = 256;
-    size_t max_clients_per_uid = 128;      ///< not applied to root
-    size_t max_queued_bytes = 16 << 20;    ///< per client; a slower reader is disconnected
-    size_t max_pending_calls = 64;         ///< per client; reading from it pauses beyond
-    size_t max_depth = 64;                 ///< nesting of a message
+    size_t max_clients = 256;                                  ///< the last eighth is kept for root
+    size_t max_clients_per_uid = 128;                          ///< not applied to root
+    size_t max_queued_bytes = 16 << 20;                        ///< per client; a stream's slower reader is disconnected
+    size_t max_pending_calls = 64;                             ///< per client; reading from it pauses beyond
+    size_t max_depth = 64;                                     ///< nesting of a message
     std::chrono::milliseconds partial_message_timeout{10000};  ///< half a message and then silence: disconnected
-    int64_t priority = 0;                  ///< on the event loop
+    std::chrono::milliseconds stalled_reader_timeout{30000};   ///< takes nothing of what is queued: disconnected
+    int64_t priority = 0;                                      ///< on the event loop
     std::string vendor = "storctl", product = "stord", version, url = "https://storctl.invalid";
 };
 
@@ -90,7 +91,8 @@ class Server {
     static Result<std::unique_ptr<Server>> listen(EventLoop& loop, ServerOptions options);
     virtual ~Server() = default;
 
-    /// `description` is the text of a .varlink file. Every method that it names must be given, no others: invalid_argument.
+    /// `description` is the text of a .varlink file. Every method that it names must be given, no others:
+    /// invalid_argument.
     virtual Result<void> add_interface(std::string_view description, std::vector<Method> methods) = 0;
     /// Stops listening and removes the socket file; open connections get what is queued, for at most `grace`.
     virtual void close(std::chrono::milliseconds grace) = 0;

@@ -1,0 +1,154 @@
+#include "control/client.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include "control/framing.hpp"
+#include "control/message.hpp"
+#include "control/output_queue.hpp"
+#include "control/unix_socket.hpp"
+
+namespace storctl::control {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds connect_patience{5};
+// An inventory of ten thousand devices has some 30 MB.
+constexpr size_t max_reply_bytes = 256 << 20;
+constexpr JsonLimits reply_limits{.nul_in_strings = true};
+
+class BlockingClient final : public Client {
+ public:
+    explicit BlockingClient(std::string path) : path_(std::move(path)) {}
+
+    Result<void> open();
+    Result<Reply> call(const std::string& method, Json parameters, std::chrono::milliseconds timeout) override;
+    Result<void> subscribe(const std::string& method, Json parameters,
+                           const std::function<bool(const Reply&)>& on_reply) override;
+
+ private:
+    struct Deadline {
+        std::optional<Clock::time_point> at;
+        std::chrono::milliseconds allowed{};
+    };
+
+    Result<void> send(const CallMessage& message, const Deadline& deadline);
+    Result<Reply> receive(const std::string& method, const Deadline& deadline);
+    Result<void> wait(short events, const std::string& method, const Deadline& deadline);
+    Error lost(const std::string& method) const;
+
+    std::string path_;
+    UniqueFd fd_;
+    FrameReader reader_{max_reply_bytes};
+};
+
+Result<void> BlockingClient::open() {
+    fd_ = TRY(connect_unix(path_, connect_patience));
+    reader_ = FrameReader(max_reply_bytes);
+    return {};
+}
+
+Result<Reply> BlockingClient::call(const std::string& method, Json parameters, std::chrono::milliseconds timeout) {
+    if (!fd_) TRY(open());
+    Deadline deadline{.allowed = timeout};
+    if (timeout.count() > 0) deadline.at = Clock::now() + timeout;
+    const auto run = [&]() -> Result<Reply> {
+        TRY(send({.method = method, .parameters = std::move(parameters)}, deadline));
+        Reply reply = TRY(receive(method, deadline));
+        if (reply.continues) {
+            return make_error(std::errc::bad_message,
+                              fmt::format("'{}' answered {} with a stream that nobody asked for", path_, method));
+        }
+        return reply;
+    };
+    auto reply = run();
+    // a late answer must not be taken for the next call's: that one connects anew
+    if (!reply) fd_.reset();
+    return reply;
+}
+
+Result<void> BlockingClient::subscribe(const std::string& method, Json parameters,
+                                       const std::function<bool(const Reply&)>& on_reply) {
+    if (!fd_) TRY(open());
+    const Deadline never;
+    const auto run = [&]() -> Result<bool> {
+        TRY(send({.method = method, .parameters = std::move(parameters), .more = true}, never));
+        for (;;) {
+            const Reply reply = TRY(receive(method, never));
+            if (!on_reply(reply)) return reply.continues;
+            if (!reply.continues) return false;
+        }
+    };
+    const auto unfinished = run();
+    if (!unfinished || *unfinished) fd_.reset();
+    if (!unfinished) return unfinished.error();
+    return {};
+}
+
+Result<void> BlockingClient::send(const CallMessage& message, const Deadline& deadline) {
+    OutputQueue output;
+    output.push(encode_call(message));
+    for (;;) {
+        if (auto sent = output.flush(fd_.get()); !sent) {
+            return {};  // the server may have said why before it closed: receive() finds out
+        }
+        if (output.empty()) return {};
+        TRY(wait(POLLOUT, message.method, deadline));
+    }
+}
+
+Result<Reply> BlockingClient::receive(const std::string& method, const Deadline& deadline) {
+    std::array<char, 64 << 10> buffer;
+    for (;;) {
+        if (const auto text = reader_.next()) {
+            auto reply = parse_reply(*text, reply_limits);
+            if (!reply) return std::move(reply).error().within(fmt::format("'{}' answering {}", path_, method));
+            return reply;
+        }
+        if (reader_.overflowed()) {
+            return make_error(std::errc::message_size,
+                              fmt::format("'{}' answered {} with more than {} bytes", path_, method, max_reply_bytes));
+        }
+        TRY(wait(POLLIN, method, deadline));
+        const auto got = receive_some(fd_.get(), buffer);
+        if (!got || *got == size_t{0}) return lost(method);
+        if (*got) reader_.feed({buffer.data(), **got});
+    }
+}
+
+Result<void> BlockingClient::wait(short events, const std::string& method, const Deadline& deadline) {
+    for (;;) {
+        int milliseconds = -1;
+        if (deadline.at) {
+            const auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline.at - Clock::now()).count();
+            if (left <= 0) {
+                return make_error(std::errc::timed_out, fmt::format("'{}' did not answer {} within {} ms", path_,
+                                                                    method, deadline.allowed.count()));
+            }
+            milliseconds = static_cast<int>(std::min<int64_t>(left, 1 << 30));
+        }
+        pollfd item{.fd = fd_.get(), .events = events, .revents = 0};
+        const int ready = ::poll(&item, 1, milliseconds);
+        if (ready > 0) return {};
+        if (ready < 0 && errno != EINTR) return errno_error(fmt::format("cannot wait for '{}'", path_));
+    }
+}
+
+Error BlockingClient::lost(const std::string& method) const {
+    return make_error(std::errc::connection_reset,
+                      fmt::format("'{}' closed the connection before it had answered {}", path_, method));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Client>> Client::connect(const std::string& socket_path) {
+    auto client = std::make_unique<BlockingClient>(socket_path);
+    TRY(client->open());
+    return std::unique_ptr<Client>(std::move(client));
+}
+
+}  // namespace storctl::control
