@@ -1,0 +1,62 @@
+#pragma once
+// A call to stord from the command line: connects, calls, and turns what went wrong into a message and an exit code.
+// Main thread.
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "base/result.hpp"
+#include "cli/exit.hpp"
+#include "control/client.hpp"
+
+namespace storctl::cli {
+
+using Json = nlohmann::json;
+
+/// What a user reads when a call was not answered as hoped.
+struct Failure {
+    Exit exit = Exit::failed;
+    std::string message;
+    std::vector<std::string> items;  ///< blockers, candidates
+};
+
+/// A Varlink error of stord's.
+Failure explain_reply(const std::string& error_name, const Json& parameters);
+/// No connection, or no answer. `connected`: the connection had been there.
+Failure explain_transport(const Error& error, const std::string& socket_path, bool connected);
+
+/// Reports it; gives its exit code.
+Exit report_failure(const Failure& failure);
+
+class Connection {
+ public:
+    explicit Connection(const std::string& run_dir);
+    ~Connection();
+
+    /// Starting a node or scanning thousands of devices takes stord a while; a hung stord must still end.
+    static constexpr std::chrono::milliseconds default_timeout{60000};
+
+    /// The answer's parameters. Nothing: what went wrong has been reported, and `exit()` is how to end.
+    std::optional<Json> call(const std::string& method, Json parameters = Json::object());
+    /// As `call`, but leaves the reporting to the caller, in `failure()`.
+    std::optional<Json> try_call(const std::string& method, Json parameters = Json::object());
+    /// A stream until `on_answer` returns false (then done) or it ends (reported).
+    Exit stream(const std::string& method, const std::function<bool(const Json&)>& on_answer);
+
+    const Failure& failure() const { return failure_; }
+    Exit exit() const { return failure_.exit; }
+
+ private:
+    bool connect();
+    std::string socket_path_;
+    std::unique_ptr<control::Client> client_;
+    Failure failure_;
+};
+
+}  // namespace storctl::cli

@@ -1,0 +1,158 @@
+// storctl node: create, list, show, remove. (node stat: node_stat.cpp.)
+#include <iostream>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "base/text.hpp"
+#include "cli/commands.hpp"
+#include "cli/connection.hpp"
+#include "cli/fields.hpp"
+#include "cli/node_view.hpp"
+#include "cli/verbs.hpp"
+#include "cli/vm_snippets.hpp"
+
+namespace storctl::cli {
+namespace {
+
+Json describe_consumers(const Json& node) {
+    Json out = Json::array();
+    for (const auto& way : vm_snippets(node)) {
+        out.push_back({{"form", way.form},
+                       {"path", way.path},
+                       {"qemu_drive", way.qemu_drive},
+                       {"qemu_blockdev", way.qemu_blockdev},
+                       {"libvirt_disk", way.libvirt_disk}});
+    }
+    return out;
+}
+
+std::string consumer_text(const Json& node, const Screen& screen) {
+    std::string out;
+    for (const auto& way : vm_snippets(node)) {
+        out += fmt::format("\n{}\n  {}\n  {}\n",
+                           styled(fmt::format("QEMU, by {}:", way.form), Style::heading, screen.colour),
+                           printable(way.qemu_drive), printable(way.qemu_blockdev));
+        out += styled(fmt::format("libvirt, by {}:", way.form), Style::heading, screen.colour) + "\n";
+        for (const auto& line : split(trim(way.libvirt_disk), '\n')) out += "  " + printable(line) + "\n";
+    }
+    return out;
+}
+
+/// A regular file is named as seen from here; stord wants it absolute. Device ids and names go as they are.
+std::string absolute_if_file(const std::string& device) {
+    const bool path_like = device.find('/') != std::string::npos && !device.starts_with('/');
+    if (!path_like) return device;
+    char* here = ::getcwd(nullptr, 0);
+    if (here == nullptr) return device;
+    std::string out = fmt::format("{}/{}", here, device);
+    std::free(here);
+    return out;
+}
+
+/// Asked on a terminal only: a script that says --force means it.
+bool confirmed(const std::string& question) {
+    if (::isatty(STDIN_FILENO) != 1) return true;
+    fmt::print(stderr, "{} [y/N] ", printable(question));
+    std::string answer;
+    return std::getline(std::cin, answer) && (answer == "y" || answer == "Y" || answer == "yes");
+}
+
+std::vector<std::string> opener_lines(const Json& node) {
+    std::vector<std::string> out;
+    for (const Json& opener : list_of(node, "openers")) out.push_back(describe_opener(opener));
+    return out;
+}
+
+Exit removed(const Invocation& invocation, const std::string& name, bool dry_run) {
+    if (invocation.has("json")) {
+        put(to_document({{"version", 1}, {"removed", name}, {"dry_run", dry_run}}));
+    } else {
+        put(fmt::format("{}: {}\n", printable(name), dry_run ? "would be removed" : "removed"));
+    }
+    return Exit::done;
+}
+
+}  // namespace
+
+Exit node_create(const Invocation& invocation) {
+    if (!invocation.has("device")) {
+        report(
+            "node create needs --device: a device's id ('storctl device list'), a device node, or the path of a "
+            "regular file");
+        return Exit::usage;
+    }
+    const bool dry_run = invocation.has("dry-run");
+    Json parameters{{"name", invocation.value("NAME")},
+                    {"device", absolute_if_file(invocation.value("device"))},
+                    {"loop", invocation.has("loop")},
+                    {"dry_run", dry_run}};
+    if (invocation.has("open")) parameters["open"] = invocation.value("open");
+    Connection stord(invocation.run_dir());
+    const auto answer = stord.call("io.storctl.Node.Create", std::move(parameters));
+    if (!answer) return stord.exit();
+    const Json& node = member(*answer, "node");
+    for (const auto& warning : texts_of(*answer, "warnings")) report("warning: " + warning);
+    if (invocation.has("json")) {
+        put(to_document(
+            {{"version", 1}, {"dry_run", dry_run}, {"node", node}, {"warnings", list_of(*answer, "warnings")}}));
+        return Exit::done;
+    }
+    if (dry_run) put(fmt::format("{}: all checks passed, nothing created\n", printable(text_of(node, "name"))));
+    put(format_properties(describe_node(node, {.exact_bytes = invocation.has("bytes")}), invocation.screen()));
+    return Exit::done;
+}
+
+Exit node_list(const Invocation& invocation) {
+    Connection stord(invocation.run_dir());
+    const auto answer = stord.call("io.storctl.Node.List");
+    if (!answer) return stord.exit();
+    const auto& nodes = list_of(*answer, "nodes");
+    if (invocation.has("json")) {
+        put(to_document({{"version", 1}, {"nodes", nodes}}));
+        return Exit::done;
+    }
+    const auto columns = select_columns(node_columns(), invocation.value("output"));
+    put(format_table(*columns, nodes, invocation.table_format()));
+    return Exit::done;
+}
+
+Exit node_show(const Invocation& invocation) {
+    Connection stord(invocation.run_dir());
+    const auto answer = stord.call("io.storctl.Node.Show", {{"name", invocation.value("NAME")}});
+    if (!answer) return stord.exit();
+    const Json& node = member(*answer, "node");
+    if (invocation.has("json")) {
+        put(to_document({{"version", 1}, {"node", node}, {"consumers", describe_consumers(node)}}));
+        return Exit::done;
+    }
+    const Screen screen = invocation.screen();
+    put(format_properties(describe_node(node, {.exact_bytes = invocation.has("bytes")}), screen) +
+        consumer_text(node, screen));
+    return Exit::done;
+}
+
+Exit node_remove(const Invocation& invocation) {
+    const std::string name = invocation.value("NAME");
+    const bool force = invocation.has("force"), dry_run = invocation.has("dry-run");
+    Connection stord(invocation.run_dir());
+    const auto answer = stord.call("io.storctl.Node.Show", {{"name", name}});
+    if (!answer) return stord.exit();
+    const auto openers = opener_lines(member(*answer, "node"));
+    if (dry_run) {
+        if (openers.empty() || force) return removed(invocation, name, true);
+        return report_failure(
+            {Exit::refused, fmt::format("node '{}' is open; --force removes it all the same:", name), openers});
+    }
+    if (force && !openers.empty() && !invocation.has("yes")) {
+        report(fmt::format("node '{}' is open:", name), openers);
+        if (!confirmed("Remove it? They get errors from then on.")) {
+            report("nothing removed");
+            return Exit::failed;
+        }
+    }
+    if (!stord.call("io.storctl.Node.Remove", {{"name", name}, {"force", force}})) return stord.exit();
+    return removed(invocation, name, false);
+}
+
+}  // namespace storctl::cli

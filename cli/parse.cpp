@@ -1,0 +1,207 @@
+// The only file that includes CLI11. It builds the parser for one verb, the one that the words name, so that start-up
+// does not pay for all of them.
+#include "cli/parse.hpp"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+
+#include "base/text.hpp"
+#include "cli/help.hpp"
+#include "storctl_version.hpp"
+
+namespace storctl::cli {
+namespace {
+
+constexpr const char* see_help = "see 'storctl --help'";
+
+bool takes_value(std::span<const Option> options, std::string_view word) {
+    return std::any_of(options.begin(), options.end(), [&](const Option& option) {
+        return !option.value_name.empty() && word == "--" + std::string(option.name);
+    });
+}
+
+/// Where the next word stands that is no common option or an option's value; words.size() when there is none.
+size_t next_plain_word(const std::vector<std::string>& words, size_t from) {
+    for (size_t i = from; i < words.size(); ++i) {
+        if (!words[i].starts_with('-')) return i;
+        if (takes_value(common_options(), words[i])) ++i;
+    }
+    return words.size();
+}
+
+std::string names_of_verbs(std::string_view object) {
+    std::vector<std::string> names;
+    for (const Verb& verb : verbs()) {
+        if (verb.object == object) names.emplace_back(verb.name);
+    }
+    return join(names, ", ");
+}
+
+std::string names_of_objects() {
+    std::vector<std::string> names;
+    for (const Object& object : objects()) names.emplace_back(object.name);
+    return join(names, ", ");
+}
+
+bool asks_help(const std::vector<std::string>& words) {
+    for (const auto& word : words) {
+        if (word == "--") return false;
+        if (word == "--help" || word == "-h") return true;
+    }
+    return false;
+}
+
+/// Errors of `value` against "a|b|c".
+std::optional<std::string> check_value(std::string_view what, std::string_view values, const std::string& value) {
+    if (values.empty()) return std::nullopt;
+    const auto allowed = split(values, '|');
+    if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return std::nullopt;
+    return fmt::format("{} '{}' is none of {}", what, value, join(allowed, ", "));
+}
+
+/// The words behind object and verb, by CLI11.
+class VerbParser {
+ public:
+    explicit VerbParser(const Verb& verb) : verb_(verb), app_("storctl " + verb.path()) {
+        app_.set_help_flag();
+        app_.allow_extras(false);
+        for (const Option& option : verb.options) add(option);
+        for (const Option& option : common_options()) add(option);
+        for (const Argument& argument : verb.arguments) {
+            const auto made = app_.add_option(std::string(argument.name), texts_[std::string(argument.name)]);
+            if (argument.required) made->required();
+        }
+    }
+
+    Parsed parse(const std::vector<std::string>& given) {
+        auto words = with_empty_values(given);
+        std::reverse(words.begin(), words.end());  // CLI11 takes them from the back
+        try {
+            app_.parse(std::move(words));
+        } catch (const CLI::ParseError& error) {
+            return fail(error.what());
+        }
+        Invocation invocation(verb_);
+        for (const auto& [name, text] : texts_) {
+            if (app_.get_option(option_key(name))->count() > 0) invocation.set(name, text);
+        }
+        for (const auto& [name, flag] : flags_) {
+            if (flag) invocation.set(name, "true");
+        }
+        return check(std::move(invocation));
+    }
+
+ private:
+    bool is_argument(const std::string& name) const {
+        return std::any_of(verb_.arguments.begin(), verb_.arguments.end(),
+                           [&](const Argument& a) { return a.name == name; });
+    }
+    std::string option_key(const std::string& name) const { return is_argument(name) ? name : "--" + name; }
+
+    void add(const Option& option) {
+        const std::string name(option.name);
+        const std::string spec = option.letter != 0 ? fmt::format("-{},--{}", option.letter, name) : "--" + name;
+        if (option.value_name.empty()) {
+            app_.add_flag(spec, flags_[name]);
+        } else {
+            // an empty value is a value: --reason ''
+            app_.add_option(spec, texts_[name])->take_last()->expected(1);
+        }
+    }
+
+    Parsed check(Invocation invocation) const {
+        for (const auto options : {std::span<const Option>(verb_.options), common_options()}) {
+            for (const Option& option : options) {
+                if (!invocation.has(option.name)) continue;
+                if (auto wrong =
+                        check_value(fmt::format("--{}", option.name), option.values, invocation.value(option.name))) {
+                    return fail(*wrong);
+                }
+            }
+        }
+        for (const Argument& argument : verb_.arguments) {
+            if (!invocation.has(argument.name)) continue;
+            if (auto wrong = check_value(argument.name, argument.values, invocation.value(argument.name)))
+                return fail(*wrong);
+        }
+        if (!verb_.columns.empty() && invocation.has("output")) {
+            if (auto chosen = select_columns(verb_.columns, invocation.value("output")); !chosen) {
+                return fail(chosen.error().context);
+            } else if (invocation.value("output").empty()) {
+                return fail("-o names no column");
+            }
+        }
+        return invocation;
+    }
+
+    /// "--reason=" is "--reason" and an empty word: CLI11 would take the next word for the value.
+    static std::vector<std::string> with_empty_values(const std::vector<std::string>& words) {
+        std::vector<std::string> out;
+        bool options = true;
+        for (const auto& word : words) {
+            options = options && word != "--";
+            const bool empty_value = options && word.starts_with("--") && word.ends_with('=');
+            out.push_back(empty_value ? word.substr(0, word.size() - 1) : word);
+            if (empty_value) out.emplace_back();
+        }
+        return out;
+    }
+
+    UsageError fail(std::string message) const {
+        return {std::move(message), fmt::format("usage: {}; see 'storctl {} --help'", usage_line(verb_), verb_.path())};
+    }
+
+    const Verb& verb_;
+    CLI::App app_;
+    std::map<std::string, std::string> texts_;
+    std::map<std::string, bool> flags_;
+};
+
+}  // namespace
+
+Parsed parse_command_line(const std::vector<std::string>& words) {
+    const size_t first = next_plain_word(words, 0);
+    const bool help = asks_help(words);
+    if (first == words.size()) {
+        if (std::find(words.begin(), words.end(), "--version") != words.end()) {
+            return ShowText{fmt::format("storctl {}\n", STORCTL_VERSION)};
+        }
+        if (help) return ShowText{help_text()};
+        return UsageError{
+            words.empty() || words.back().empty() ? "nothing to do" : fmt::format("no verb after '{}'", words.back()),
+            see_help};
+    }
+    std::vector<std::string> rest = words;
+    rest.erase(rest.begin() + static_cast<ptrdiff_t>(first));
+    const Verb* verb = find_verb("", words[first]);
+    if (verb == nullptr) {
+        const Object* object = find_object(words[first]);
+        if (object == nullptr) {
+            return UsageError{fmt::format("no verb or object '{}'; the verbs are {}, the objects {}", words[first],
+                                          names_of_verbs(""), names_of_objects()),
+                              see_help};
+        }
+        const size_t second = next_plain_word(rest, first);
+        if (second == rest.size()) {
+            if (help) return ShowText{help_text(*object)};
+            return UsageError{fmt::format("'{}' needs a verb: {}", object->name, names_of_verbs(object->name)),
+                              fmt::format("see 'storctl {} --help'", object->name)};
+        }
+        verb = find_verb(object->name, rest[second]);
+        if (verb == nullptr) {
+            return UsageError{fmt::format("'{}' has no verb '{}'; its verbs are {}", object->name, rest[second],
+                                          names_of_verbs(object->name)),
+                              fmt::format("see 'storctl {} --help'", object->name)};
+        }
+        rest.erase(rest.begin() + static_cast<ptrdiff_t>(second));
+    }
+    if (help) return ShowText{help_text(*verb)};
+    return VerbParser(*verb).parse(rest);
+}
+
+}  // namespace storctl::cli

@@ -1,0 +1,22 @@
+#pragma once
+// How a virtual machine takes a node: ready lines for QEMU and libvirt. Pure; any thread.
+
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+namespace storctl::cli {
+
+struct VmSnippets {
+    std::string form;           ///< fuse, loop
+    std::string path;           ///< what the machine opens
+    std::string qemu_drive;     ///< -drive …: the short form
+    std::string qemu_blockdev;  ///< -blockdev … -device …
+    std::string libvirt_disk;   ///< <disk>…</disk>, several lines
+};
+
+/// One per form of the node (io.storctl.Node's type Node).
+std::vector<VmSnippets> vm_snippets(const nlohmann::json& node);
+
+}  // namespace storctl::cli
