@@ -14,9 +14,8 @@ constexpr std::string_view head = R"zsh(#compdef storctl
 
 _storctl_devices() {
     local -a ids
-    ids=(${(f)" $(_call_program devices storctl ${(q)run_dir} device list-- no - headings - o ID 2 > / dev / null) "})
-                                  compadd "$@" -
-                                  a ids
+    ids=(${(f)"$(_call_program devices storctl ${(q)run_dir} device list --no-headings -o ID 2>/dev/null)"})
+    compadd "$@" -a ids
 }
 
 _storctl_nodes() {

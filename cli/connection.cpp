@@ -39,13 +39,18 @@ constexpr auto meanings = std::to_array<Meaning>({
 });
 
 Failure explain_standard(const std::string& name, const Json& parameters) {
+    const std::string message = text_of(parameters, "message");
     if (name == "org.varlink.service.PermissionDenied") {
-        return {
-            Exit::not_permitted, "not permitted: changes want root, or the group that stord's configuration names", {}};
+        return {Exit::not_permitted,
+                message.empty() ? "not permitted: changes want root, or the group that stord's configuration names"
+                                : message,
+                {}};
     }
     if (name == "org.varlink.service.InvalidParameter") {
-        return {
-            Exit::usage, fmt::format("stord does not take the parameter '{}'", text_of(parameters, "parameter")), {}};
+        return {Exit::usage,
+                fmt::format("stord does not take the parameter '{}'{}{}", text_of(parameters, "parameter"),
+                            message.empty() ? "" : ": ", message),
+                {}};
     }
     if (name == "org.varlink.service.MethodNotFound" || name == "org.varlink.service.InterfaceNotFound" ||
         name == "org.varlink.service.MethodNotImplemented") {
@@ -54,7 +59,6 @@ Failure explain_standard(const std::string& name, const Json& parameters) {
                             text_of(parameters, name.ends_with("InterfaceNotFound") ? "interface" : "method")),
                 {}};
     }
-    const std::string message = text_of(parameters, "message");
     return {Exit::failed, fmt::format("stord answered {}{}{}", name, message.empty() ? "" : ": ", message), {}};
 }
 
