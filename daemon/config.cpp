@@ -269,6 +269,14 @@ std::vector<std::string> restart_only_changes(const Config& before, const Config
     return names;
 }
 
+Config adopt_reloadable(const Config& before, const Config& after) {
+    Config out = before;
+    for (const auto& key : config_keys::table) {
+        if (key.effect == Effect::at_reload) std::visit([&](auto field) { out.*field = after.*field; }, key.field);
+    }
+    return out;
+}
+
 std::string config_reference() {
     std::string out = "# stord's configuration, every key at its default.\n";
     std::string_view section;

@@ -48,6 +48,8 @@ Result<Config> parse_config(std::string_view toml_text, const std::string& where
 Result<Config> load_config(const std::string& path);
 /// Names of keys that differ and take effect only at a restart.
 std::vector<std::string> restart_only_changes(const Config& before, const Config& after);
+/// `after`, but with the keys that take effect only at a restart as they were `before`.
+Config adopt_reloadable(const Config& before, const Config& after);
 /// A commented TOML file with every key at its default.
 std::string config_reference();
 

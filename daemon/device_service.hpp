@@ -35,6 +35,7 @@ struct DeviceSummary {
     bool read_only = false;
     bool shared = false;
     bool conflict = false;
+    bool ready = true;  ///< udev has finished with it
 };
 
 /// How a name given by a user resolved; `candidates` are ids.

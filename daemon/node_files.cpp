@@ -1,0 +1,51 @@
+#include "daemon/node_files.hpp"
+
+#include <cstring>
+
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "base/file.hpp"
+#include "base/log.hpp"
+
+namespace storctl {
+namespace {
+
+void detach_loop_devices(const std::string& file) {
+    for (const auto& device : list_directory("/sys/block")) {
+        if (!device.starts_with("loop")) continue;
+        if (read_attribute("/sys/block/" + device + "/loop/backing_file") != file) continue;
+        const auto fd = open_file("/dev/" + device, O_RDONLY);
+        const bool done = fd && ::ioctl(fd->get(), LOOP_CLR_FD) == 0;
+        if (!done) log::warning("cannot detach /dev/{} from '{}', it stays: {}", device, file, std::strerror(errno));
+    }
+}
+
+void remove_file(const std::string& path) {
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+        log::warning("cannot remove '{}', it stays: {}", path, std::strerror(errno));
+    }
+}
+
+void detach_mount(const std::string& path) {
+    if (::umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) return;
+    const bool nothing_there = errno == EINVAL || errno == ENOENT;
+    if (!nothing_there) log::warning("cannot unmount '{}', it stays: {}", path, std::strerror(errno));
+}
+
+}  // namespace
+
+void remove_node_files(const NodePaths& paths, const std::string& name) {
+    const std::string mount = paths.mount(name);
+    detach_loop_devices(mount);
+    if (!read_link(paths.loop_link(name)).empty()) remove_file(paths.loop_link(name));
+    detach_mount(mount);
+    for (const auto& path : {mount, paths.socket(name), paths.spec(name), paths.error(name), paths.log(name)}) {
+        remove_file(path);
+    }
+}
+
+}  // namespace storctl

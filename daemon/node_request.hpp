@@ -1,0 +1,42 @@
+#pragma once
+// The checks before a node is created: what was asked for becomes a record, or the interface's error. Reads the file
+// system and the inventory, changes nothing. Loop thread only.
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "daemon/device_service.hpp"
+#include "daemon/state_db.hpp"
+
+namespace storctl {
+
+struct NodeRequest {
+    std::string name;
+    std::string device;               ///< as the user named it
+    std::optional<std::string> open;  ///< none: single-writer, or read-only where the device is
+    bool loop = false;
+};
+
+/// An error of io.storctl.Node with its parameters.
+struct NodeRefusal {
+    std::string error;
+    nlohmann::json parameters;
+};
+
+struct CheckedNode {
+    NodeRecord record;  ///< without `created` and `created_by`
+    std::vector<std::string> warnings;
+};
+
+/// `existing`: the nodes that there are.
+std::variant<CheckedNode, NodeRefusal> check_node_request(const NodeRequest& request, const DeviceService& devices,
+                                                          const std::vector<NodeRecord>& existing);
+
+NodeRefusal refused(std::string message, std::vector<std::string> blockers);
+
+}  // namespace storctl
