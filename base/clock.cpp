@@ -21,7 +21,8 @@ Result<WallTime> parse_time(std::string_view text) {
     const std::string copy(text);
     const char* end = ::strptime(copy.c_str(), "%Y-%m-%dT%H:%M:%SZ", &parts);
     if (end == nullptr || *end != '\0') {
-        return make_error(std::errc::invalid_argument, fmt::format("'{}' is not a time like 2026-11-22T12:00:00Z", text));
+        return make_error(std::errc::invalid_argument,
+                          fmt::format("'{}' is not a time like 2026-11-22T12:00:00Z", text));
     }
     return WallTime(std::chrono::seconds(::timegm(&parts)));
 }

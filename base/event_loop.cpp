@@ -1,12 +1,11 @@
 #include "base/event_loop.hpp"
 
+#include <fmt/format.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <systemd/sd-event.h>
-
-#include <fmt/format.h>
 
 namespace storctl {
 
@@ -43,7 +42,9 @@ int watch_trampoline(sd_event_source*, const inotify_event* event, void* userdat
     return 0;
 }
 
-Error loop_error(const char* what, int result) { return errno_error(fmt::format("event loop: cannot {}", what), -result); }
+Error loop_error(const char* what, int result) {
+    return errno_error(fmt::format("event loop: cannot {}", what), -result);
+}
 
 }  // namespace
 
@@ -149,7 +150,8 @@ Result<EventSource> EventLoop::add_watch(const std::string& path, uint32_t mask,
     auto holder = std::make_shared<Holder>();
     holder->on_watch = std::move(callback);
     sd_event_source* source = nullptr;
-    if (const int r = sd_event_add_inotify(event_, &source, path.c_str(), mask, watch_trampoline, holder.get()); r < 0) {
+    if (const int r = sd_event_add_inotify(event_, &source, path.c_str(), mask, watch_trampoline, holder.get());
+        r < 0) {
         return errno_error(fmt::format("cannot watch '{}'", path), -r);
     }
     sd_event_source_set_priority(source, priority);

@@ -49,7 +49,8 @@ class EventLoop {
     EventLoop& operator=(EventLoop&&) noexcept;
     ~EventLoop();
 
-    /// `events`: EPOLLIN and friends; the callback gets those that came. Lower priorities run first. The fd stays the caller's.
+    /// `events`: EPOLLIN and friends; the callback gets those that came. Lower priorities run first. The fd stays the
+    /// caller's.
     Result<EventSource> add_io(int fd, uint32_t events, int64_t priority, std::function<void(uint32_t)> callback);
     /// Fires once after `delay` (monotonic clock); `arm` sets it again.
     Result<EventSource> add_timer(std::chrono::microseconds delay, int64_t priority, std::function<void()> callback);

@@ -1,11 +1,11 @@
 #include "base/log.hpp"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/enum_text.hpp"
 

@@ -80,9 +80,9 @@ class [[nodiscard]] Result<void> {
 
 /// Unwrap a Result or return its error. Only as the whole initialiser of a named variable or as a whole statement:
 /// inside a braced aggregate the early return leaks members that were already built (g++ 12, clang 14).
-#define TRY(expression)                                            \
-    __extension__({                                                \
-        auto try_result_ = (expression);                           \
-        if (!try_result_) return std::move(try_result_).error();   \
-        *std::move(try_result_);                                   \
+#define TRY(expression)                                          \
+    __extension__({                                              \
+        auto try_result_ = (expression);                         \
+        if (!try_result_) return std::move(try_result_).error(); \
+        *std::move(try_result_);                                 \
     })

@@ -40,7 +40,11 @@ std::string to_lower(std::string_view text) {
 bool valid_utf8(std::string_view text) {
     for (size_t i = 0; i < text.size();) {
         const auto lead = static_cast<uint8_t>(text[i]);
-        const size_t length = lead < 0x80 ? 1 : (lead >> 5) == 6 ? 2 : (lead >> 4) == 14 ? 3 : (lead >> 3) == 30 ? 4 : 0;
+        const size_t length = lead < 0x80         ? 1
+                              : (lead >> 5) == 6  ? 2
+                              : (lead >> 4) == 14 ? 3
+                              : (lead >> 3) == 30 ? 4
+                                                  : 0;
         if (length == 0 || i + length > text.size()) return false;
         uint32_t code = length == 1 ? lead : lead & (0xffU >> (length + 1));
         for (size_t k = 1; k < length; ++k) {

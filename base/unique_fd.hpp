@@ -1,10 +1,10 @@
 #pragma once
 // UniqueFd owns a file descriptor; CHandle owns what a C library hands out. Any thread, one owner.
 
-#include <unistd.h>
-
 #include <memory>
 #include <utility>
+
+#include <unistd.h>
 
 namespace storctl {
 

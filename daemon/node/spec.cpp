@@ -1,6 +1,7 @@
 #include "daemon/node/spec.hpp"
 
 #include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "base/file.hpp"
@@ -42,18 +43,21 @@ Result<Spec> Spec::parse(const std::string& json_text, const std::string& where)
         root.at("backing_path").get_to(spec.backing_path);
         root.at("control_socket").get_to(spec.control_socket);
         root.at("mount_path").get_to(spec.mount_path);
+        spec.backing_kind = root.value("backing_kind", spec.backing_kind);
         spec.loop_link = root.value("loop_link", spec.loop_link);
         const auto open = from_text<OpenPolicy>(root.value("open", std::string(to_text(spec.open))));
         if (!open) return bad(where, fmt::format("key 'open' is not {}", all_names<OpenPolicy>()));
         spec.open = *open;
         spec.expected_size_bytes = root.value("expected_size_bytes", spec.expected_size_bytes);
-        spec.expected_logical_block_bytes = root.value("expected_logical_block_bytes", spec.expected_logical_block_bytes);
+        spec.expected_logical_block_bytes =
+            root.value("expected_logical_block_bytes", spec.expected_logical_block_bytes);
         spec.wait_for_backing = root.value("wait_for_backing", spec.wait_for_backing);
     } catch (const Json::exception& error) {
         return bad(where, error.what());
     }
     TRY(check_node_name(spec.name));
-    for (const auto& [key, path] : {std::pair{"backing_path", spec.backing_path}, {"mount_path", spec.mount_path},
+    for (const auto& [key, path] : {std::pair{"backing_path", spec.backing_path},
+                                    {"mount_path", spec.mount_path},
                                     {"control_socket", spec.control_socket}}) {
         if (!path.starts_with('/')) return bad(where, fmt::format("key '{}' is not an absolute path", key));
     }
@@ -70,6 +74,7 @@ std::string Spec::to_json() const {
         {"version", spec_version},
         {"name", name},
         {"backing_path", backing_path},
+        {"backing_kind", backing_kind},
         {"control_socket", control_socket},
         {"mount_path", mount_path},
         {"loop_link", loop_link},

@@ -14,12 +14,14 @@ enum class OpenPolicy { single_writer, shared, read_only };
 
 struct Spec {
     std::string name;
-    std::string backing_path;       ///< device node or regular file, absolute
-    std::string control_socket;     ///< where the process serves io.storctl.NodeProcess
-    std::string mount_path;         ///< the FUSE file, created and mounted over
-    std::string loop_link;          ///< symbolic link to the loop device; empty: no loop device
+    std::string backing_path;    ///< device node or regular file, absolute
+    std::string backing_kind;    ///< last known: block, loop, file
+    std::string control_socket;  ///< where the process serves io.storctl.NodeProcess
+    std::string mount_path;      ///< the FUSE file, created and mounted over
+    std::string loop_link;       ///< symbolic link to the loop device; empty: no loop device
     OpenPolicy open = OpenPolicy::single_writer;
-    uint64_t expected_size_bytes = 0;       ///< last known size: served (with EIO) while the backing is absent; 0: must be present
+    uint64_t expected_size_bytes =
+        0;  ///< last known size: served (with EIO) while the backing is absent; 0: must be present
     uint32_t expected_logical_block_bytes = 512;
     bool wait_for_backing = false;  ///< start in state backing-lost when the backing cannot be opened
 
@@ -29,7 +31,8 @@ struct Spec {
     std::string to_json() const;
 };
 
-/// A node's name is a file name, a unit instance and part of a path: 1 to 64 of [A-Za-z0-9._-], not starting with . or -.
+/// A node's name is a file name, a unit instance and part of a path: 1 to 64 of [A-Za-z0-9._-], not starting with . or
+/// -.
 Result<void> check_node_name(const std::string& name);
 
 }  // namespace storctl::node

@@ -1,0 +1,57 @@
+#include "daemon/node/describe.hpp"
+
+#include <unistd.h>
+
+#include "base/text.hpp"
+#include "storctl_version.hpp"
+
+namespace storctl::node {
+
+using Json = nlohmann::json;
+
+Json to_json(const std::vector<Opener>& openers) {
+    Json list = Json::array();
+    for (const Opener& opener : openers) {
+        list.push_back({{"pid", opener.pid},
+                        {"program", escape_unprintable(opener.program)},
+                        {"mode", opener.writes ? "write" : "read"},
+                        {"since", format_time(opener.since)}});
+    }
+    return list;
+}
+
+Json to_json(const Description& description) {
+    Json forms = Json::array();
+    for (const Form& form : description.forms) forms.push_back({{"type", form.type}, {"path", form.path}});
+    return {{"name", description.name},
+            {"pid", ::getpid()},
+            {"version", STORCTL_VERSION},
+            {"state", description.state},
+            {"message", description.message},
+            {"backing_path", description.backing_path},
+            {"backing_kind", description.backing_kind},
+            {"size_bytes", description.size_bytes},
+            {"logical_block_bytes", description.logical_block_bytes},
+            {"direct", description.direct},
+            {"forms", std::move(forms)},
+            {"openers", to_json(description.openers)}};
+}
+
+Json to_json(const NodeStats& stats) {
+    Json operations = Json::array();
+    for (const auto& row : EnumNames<BlockOp>::table) {
+        const OperationStats& operation = stats.of(row.value);
+        Json latency = Json::array();
+        for (const Counter& bucket : operation.latency) latency.push_back(bucket.get());
+        operations.push_back({{"operation", std::string(row.name)},
+                              {"operations", operation.operations.get()},
+                              {"bytes", operation.bytes.get()},
+                              {"errors", operation.errors.get()},
+                              {"in_flight", operation.in_flight.get()},
+                              {"latency_total_ns", operation.latency_total_ns.get()},
+                              {"latency_ns", std::move(latency)}});
+    }
+    return {{"refused_opens", stats.refused_opens.get()}, {"operations", std::move(operations)}};
+}
+
+}  // namespace storctl::node

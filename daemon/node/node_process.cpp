@@ -1,0 +1,279 @@
+#include "daemon/node/node_process.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "control/interfaces.hpp"
+#include "daemon/node/describe.hpp"
+#include "storctl_version.hpp"
+
+namespace storctl::node {
+namespace {
+
+using control::Json;
+
+// Lower runs first: what the reactor reports (a lost backing, an open) is known before a call asks for it.
+constexpr int64_t reactor_news_priority = -10;
+constexpr int64_t control_priority = 0;
+constexpr int64_t check_priority = 10;
+constexpr auto check_interval = std::chrono::seconds(1);
+constexpr auto busy_patience = std::chrono::milliseconds(500);
+constexpr auto busy_retry = std::chrono::milliseconds(20);
+
+}  // namespace
+
+Result<std::unique_ptr<NodeProcess>> NodeProcess::start(EventLoop& loop, Spec spec) {
+    std::unique_ptr<NodeProcess> process(new NodeProcess(loop, std::move(spec)));
+    process->started_ns_ = monotonic_ns();
+    process->mailbox_ = TRY(Mailbox::open(loop, reactor_news_priority));
+    TRY(process->open_backing());
+    TRY(process->start_reactor());
+    TRY(process->attach_loop());
+    TRY(process->serve_control());
+    process->check_timer_ =
+        TRY(loop.add_timer(check_interval, check_priority, [raw = process.get()] { raw->check_backing(); }));
+    return process;
+}
+
+NodeProcess::~NodeProcess() = default;
+
+Reactor::Geometry NodeProcess::geometry() const {
+    return {.size_bytes = size_bytes_, .transfer_alignment = backing_ ? backing_->transfer_alignment() : 1};
+}
+
+/// After a node has died the kernel still takes its ring apart, and holds the backing a little longer: worth some
+/// patience.
+Result<Backing> NodeProcess::open_with_patience() const {
+    const Backing::Options options{.read_only = spec_.open == OpenPolicy::read_only};
+    const auto deadline = std::chrono::steady_clock::now() + busy_patience;
+    for (;;) {
+        auto opened = Backing::open(spec_.backing_path, options);
+        const bool busy = !opened && opened.error().code == std::errc::device_or_resource_busy;
+        if (!busy || std::chrono::steady_clock::now() > deadline) return opened;
+        std::this_thread::sleep_for(busy_retry);
+    }
+}
+
+Result<void> NodeProcess::open_backing() {
+    auto opened = open_with_patience();
+    if (opened) {
+        backing_.emplace(*std::move(opened));
+        size_bytes_ = backing_->size_bytes();
+        logical_block_bytes_ = backing_->logical_block_bytes();
+        return {};
+    }
+    if (!spec_.wait_for_backing || spec_.expected_size_bytes == 0) return std::move(opened).error();
+    message_ = opened.error().message();
+    log::warning("node {} starts without its backing and answers EIO until it is there: {}", spec_.name, message_);
+    size_bytes_ = spec_.expected_size_bytes;
+    logical_block_bytes_ = spec_.expected_logical_block_bytes;
+    return {};
+}
+
+Result<void> NodeProcess::start_reactor() {
+    const bool read_only = spec_.open == OpenPolicy::read_only;
+    auto channel = TRY(FuseChannel::mount(spec_.mount_path, spec_.name, read_only));
+    Mailbox& mailbox = *mailbox_;
+    ReactorListener listener{
+        .opens_changed =
+            [this, &mailbox](std::vector<Opener> openers) {
+                mailbox.post([this, openers = std::move(openers)]() mutable {
+                    openers_ = std::move(openers);
+                    changed();
+                });
+            },
+        .device_error = [this, &mailbox](int) { mailbox.post([this] { check_backing(); }); },
+        .closed =
+            [this, &mailbox] {
+                mailbox.post([this] {
+                    log::error("node {}: '{}' was unmounted from outside, ending", spec_.name, spec_.mount_path);
+                    loop_.exit(1);
+                });
+            },
+    };
+    reactor_ = TRY(Reactor::start(spec_, std::move(channel), backing_ ? backing_->fd() : -1, geometry(), read_only,
+                                  std::move(listener)));
+    return {};
+}
+
+Result<void> NodeProcess::attach_loop() {
+    if (spec_.loop_link.empty()) return {};
+    auto device = TRY(LoopDevice::attach({.file = spec_.mount_path,
+                                          .link = spec_.loop_link,
+                                          .block_bytes = logical_block_bytes_,
+                                          .read_only = spec_.open == OpenPolicy::read_only}));
+    loop_device_.emplace(std::move(device));
+    return {};
+}
+
+void NodeProcess::check_backing() {
+    check_timer_.arm(check_interval);
+    if (!backing_) {
+        // a device may come back under another's name: only stord, which knows identities, reopens those
+        if (!losing_ && from_text<BackingKind>(spec_.backing_kind) == BackingKind::file) {
+            [[maybe_unused]] const auto later = reopen(spec_.backing_path);
+        }
+        return;
+    }
+    if (!backing_->present()) return lose_backing(fmt::format("'{}' has left the system", backing_->path()));
+    refresh_size();
+}
+
+void NodeProcess::lose_backing(const std::string& why) {
+    log::warning("node {}: {}; answering EIO until it is back", spec_.name, why);
+    message_ = why;
+    losing_ = true;
+    // the descriptor is closed only when the kernel has ended every operation on it
+    auto held = std::make_shared<Backing>(std::move(*backing_));
+    backing_.reset();
+    reactor_->take_backing_away(
+        [this, held, &mailbox = *mailbox_] { mailbox.post([this, held] { losing_ = false; }); });
+    changed();
+}
+
+Result<void> NodeProcess::reopen(const std::string& path) {
+    if (losing_) {
+        return make_error(std::errc::operation_in_progress,
+                          "operations on the lost device have not ended yet: try again");
+    }
+    if (backing_) {
+        if (backing_->present() && backing_->path() == path) return {};
+        if (backing_->present()) {
+            return make_error(std::errc::device_or_resource_busy,
+                              fmt::format("'{}' is still there and in use", backing_->path()));
+        }
+        lose_backing(fmt::format("'{}' has left the system", backing_->path()));
+        return make_error(std::errc::operation_in_progress,
+                          "operations on the lost device have not ended yet: try again");
+    }
+    Backing opened = TRY(Backing::open(path, {.read_only = spec_.open == OpenPolicy::read_only}));
+    if (opened.logical_block_bytes() != logical_block_bytes_) {
+        return make_error(std::errc::invalid_argument,
+                          fmt::format("'{}' has blocks of {} bytes, the node's consumers know {}", path,
+                                      opened.logical_block_bytes(), logical_block_bytes_));
+    }
+    backing_.emplace(std::move(opened));
+    message_.clear();
+    size_bytes_ = backing_->size_bytes();
+    reactor_->give_backing(backing_->fd(), geometry());
+    log::notice("node {}: '{}' is back, serving again", spec_.name, path);
+    changed();
+    return {};
+}
+
+void NodeProcess::refresh_size() {
+    const auto size = backing_->read_size();
+    if (!size || *size == size_bytes_) return;
+    const uint64_t usable = *size / logical_block_bytes_ * logical_block_bytes_;
+    if (usable == size_bytes_) return;
+    log::notice("node {}: the backing's size went from {} to {} bytes", spec_.name, size_bytes_, usable);
+    size_bytes_ = usable;
+    reactor_->set_size(usable);
+    changed();
+    // the kernel takes the new size over when it is asked for attributes; the reactor answers, so this does not block
+    // it
+    if (::access(spec_.mount_path.c_str(), F_OK) != 0 || !loop_device_) return;
+    if (auto result = loop_device_->refresh_size(); !result)
+        log::warning("node {}: {}", spec_.name, result.error().message());
+}
+
+Result<void> NodeProcess::stop(bool force) {
+    if (!force && !foreign_openers(reactor_->openers()).empty()) {
+        return make_error(std::errc::device_or_resource_busy, "the node is open");
+    }
+    if (loop_device_ && !loop_device_->detach(force) && !force) {
+        return make_error(std::errc::device_or_resource_busy, fmt::format("'{}' is open", loop_device_->path()));
+    }
+    // No new opens, then the answers to what is in flight, then the end of the connection (in the destructors). The
+    // control socket goes last, so that stord sees the end only when the mount is gone.
+    loop_device_.reset();
+    reactor_->unmount();
+    reactor_.reset();
+    loop_.exit(0);
+    return {};
+}
+
+std::vector<Opener> NodeProcess::foreign_openers(std::vector<Opener> openers) const {
+    std::erase_if(openers, [](const Opener& opener) { return opener.pid == ::getpid(); });
+    return openers;
+}
+
+Description NodeProcess::description() const {
+    Description out{.name = spec_.name,
+                    .state = backing_ ? "serving" : "backing-lost",
+                    .message = message_,
+                    .backing_path = backing_ ? backing_->path() : spec_.backing_path,
+                    .backing_kind = backing_ ? std::string(to_text(backing_->kind())) : spec_.backing_kind,
+                    .size_bytes = size_bytes_,
+                    .logical_block_bytes = logical_block_bytes_,
+                    .direct = backing_ && backing_->direct(),
+                    .forms = {{"fuse", spec_.mount_path}},
+                    .openers = openers_};
+    if (loop_device_) out.forms.push_back({"loop", spec_.loop_link});
+    return out;
+}
+
+void NodeProcess::changed() {
+    const Json parameters = {{"description", to_json(description())}};
+    std::erase_if(watchers_, [&](control::Call& watcher) { return !watcher.reply_continues(parameters); });
+}
+
+Result<void> NodeProcess::serve_control() {
+    server_ = TRY(control::Server::listen(loop_, {.socket_path = spec_.control_socket,
+                                                  .socket_mode = 0600,
+                                                  .priority = control_priority,
+                                                  .product = "stor-node",
+                                                  .version = STORCTL_VERSION}));
+    const auto describe = [this](control::Call call) { call.reply({{"description", to_json(description())}}); };
+    const auto watch = [this](control::Call call) {
+        if (!call.wants_more()) return call.reply({{"description", to_json(description())}});
+        if (call.reply_continues({{"description", to_json(description())}})) watchers_.push_back(std::move(call));
+    };
+    const auto refresh = [this, describe](control::Call call) {
+        check_backing();
+        describe(std::move(call));
+    };
+    std::vector<control::Method> methods;
+    methods.push_back({"Describe", control::Access::read, describe});
+    methods.push_back({"Watch", control::Access::read, watch});
+    methods.push_back({"Stat", control::Access::read, [this](control::Call call) { handle_stat(std::move(call)); }});
+    methods.push_back(
+        {"Reopen", control::Access::change, [this](control::Call call) { handle_reopen(std::move(call)); }});
+    methods.push_back({"Refresh", control::Access::change, refresh});
+    methods.push_back({"Stop", control::Access::change, [this](control::Call call) { handle_stop(std::move(call)); }});
+    return server_->add_interface(control::io_storctl_node_process, std::move(methods));
+}
+
+void NodeProcess::handle_stat(control::Call call) {
+    Json parameters = to_json(reactor_->stats());
+    parameters["time_ns"] = monotonic_ns();
+    parameters["started_ns"] = started_ns_;
+    call.reply(std::move(parameters));
+}
+
+void NodeProcess::handle_reopen(control::Call call) {
+    if (auto result = reopen(call.parameters()["path"]); !result) {
+        return call.error("ReopenFailed", {{"message", result.error().message()}});
+    }
+    call.reply({{"description", to_json(description())}});
+}
+
+void NodeProcess::handle_stop(control::Call call) {
+    // the answer goes out before the end: `close` below gives the socket its time
+    const auto openers = foreign_openers(reactor_->openers());
+    if (auto result = stop(call.parameters()["force"]); !result) {
+        std::vector<Opener> blockers = openers;
+        if (blockers.empty())
+            blockers.push_back({.program = result.error().context, .writes = true, .since = wall_now()});
+        return call.error("Busy", {{"openers", to_json(blockers)}});
+    }
+    call.reply(Json::object());
+    server_->close(std::chrono::seconds(1));
+}
+
+}  // namespace storctl::node

@@ -1,0 +1,71 @@
+#pragma once
+// The control thread of a stor-node process: opens the backing, mounts, starts the reactor, attaches the loop device,
+// serves io.storctl.NodeProcess, watches the backing's size and presence, and ends all of it in order.
+
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/event_loop.hpp"
+#include "base/result.hpp"
+#include "control/server.hpp"
+#include "daemon/node/backing.hpp"
+#include "daemon/node/describe.hpp"
+#include "daemon/node/loop_device.hpp"
+#include "daemon/node/reactor.hpp"
+#include "daemon/node/spec.hpp"
+
+namespace storctl::node {
+
+class NodeProcess {
+ public:
+    /// Serving when it returns. Errors are those of Backing::open, FuseChannel::mount and so on.
+    static Result<std::unique_ptr<NodeProcess>> start(EventLoop& loop, Spec spec);
+    ~NodeProcess();
+
+    /// Ends the loop with code 0: loop device, mount, in-flight I/O, in that order. Without `force` busy while it is
+    /// open.
+    Result<void> stop(bool force);
+
+ private:
+    NodeProcess(EventLoop& loop, Spec spec) : loop_(loop), spec_(std::move(spec)) {}
+
+    Result<Backing> open_with_patience() const;
+    Result<void> open_backing();
+    Result<void> start_reactor();
+    Result<void> attach_loop();
+    Result<void> serve_control();
+    Reactor::Geometry geometry() const;
+
+    void check_backing();
+    void lose_backing(const std::string& why);
+    Result<void> reopen(const std::string& path);
+    void refresh_size();
+
+    std::vector<Opener> foreign_openers(std::vector<Opener> openers) const;
+    Description description() const;
+    void changed();
+    void handle_stop(control::Call call);
+    void handle_reopen(control::Call call);
+    void handle_stat(control::Call call);
+
+    EventLoop& loop_;
+    Spec spec_;
+    uint64_t started_ns_ = 0;
+    std::unique_ptr<Mailbox> mailbox_;
+    std::optional<Backing> backing_;
+    bool losing_ = false;  // the reactor still has operations on the lost descriptor
+    uint64_t size_bytes_ = 0;
+    uint32_t logical_block_bytes_ = 512;
+    std::string message_;
+    std::vector<Opener> openers_;
+    std::unique_ptr<Reactor> reactor_;
+    std::optional<LoopDevice> loop_device_;
+    std::unique_ptr<control::Server> server_;
+    std::list<control::Call> watchers_;
+    EventSource check_timer_;
+};
+
+}  // namespace storctl::node

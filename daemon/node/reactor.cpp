@@ -1,0 +1,154 @@
+#include "daemon/node/reactor.hpp"
+
+#include <cerrno>
+#include <future>
+
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include "base/log.hpp"
+#include "daemon/node/fuse_file.hpp"
+
+namespace storctl::node {
+namespace {
+
+constexpr unsigned ring_entries = 256;
+constexpr unsigned fuse_file_index = 0;
+constexpr unsigned backing_file_index = 1;
+constexpr auto drain_limit = std::chrono::seconds(10);
+
+/// A block device in user space must not wait for the write-back of memory that only it could write out
+/// (prctl(2) PR_SET_IO_FLUSHER; made for just such daemons), nor be paged out.
+void protect_from_memory_pressure() {
+    if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) {
+        log::warning("cannot become an I/O flusher (needs CAP_SYS_RESOURCE), going on without: {}",
+                     errno_error("").message());
+    }
+    if (::mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
+        log::warning("cannot lock memory (needs CAP_IPC_LOCK), going on without: {}", errno_error("").message());
+    }
+}
+
+}  // namespace
+
+Reactor::Reactor(const Spec& spec, std::unique_ptr<FuseChannel> channel, std::unique_ptr<IoRing> ring,
+                 Geometry geometry, bool read_only, ReactorListener listener)
+    : listener_(std::move(listener)),
+      ring_(std::move(ring)),
+      channel_(std::move(channel)),
+      opens_(read_only ? OpenPolicy::read_only : spec.open),
+      backing_(*ring_, backing_file_index),
+      alignment_(backing_, geometry.transfer_alignment),
+      context_{.ring = *ring_,
+               .top = alignment_,
+               .opens = opens_,
+               .stats = stats_,
+               .name = spec.name,
+               .size_bytes = geometry.size_bytes,
+               .read_only = read_only,
+               .on_opens_changed = [this] { listener_.opens_changed(opens_.openers()); }} {
+    front_ends_.push_back(
+        std::make_unique<FuseFile>(context_, *channel_, fuse_file_index, [this] { listener_.closed(); }));
+    backing_.on_device_error([this](int error_number) { listener_.device_error(error_number); });
+}
+
+Result<std::unique_ptr<Reactor>> Reactor::start(const Spec& spec, std::unique_ptr<FuseChannel> channel, int backing_fd,
+                                                Geometry geometry, bool read_only, ReactorListener listener) {
+    auto ring = TRY(IoRing::create(ring_entries));
+    const std::array<int, 2> files{channel->fd(), backing_fd};
+    TRY(ring->register_files(files));
+    TRY(channel->negotiate());
+    std::unique_ptr<Reactor> reactor(
+        new Reactor(spec, std::move(channel), std::move(ring), geometry, read_only, std::move(listener)));
+    reactor->backing_.set_away(backing_fd < 0);
+    std::promise<Result<void>> started;
+    auto outcome = started.get_future();
+    reactor->thread_ = std::thread([raw = reactor.get(), &started] {
+        auto result = raw->ring_->start();
+        const bool good = result.has_value();
+        started.set_value(std::move(result));
+        if (good) raw->run();
+    });
+    TRY(outcome.get());
+    return reactor;
+}
+
+Reactor::~Reactor() {
+    if (!thread_.joinable()) return;
+    ring_->post([this] {
+        stopping_ = true;
+        for (const auto& front_end : front_ends_) front_end->stop_receiving();
+    });
+    std::promise<void> ended;
+    // A backing that never answers must not keep the node from ending: its requests fail when the process is gone.
+    auto watch = std::async(std::launch::async, [this, waiting = ended.get_future()] {
+        if (waiting.wait_for(drain_limit) == std::future_status::ready) return;
+        log::warning("node {}: {} requests unanswered after {} s, ending all the same", context_.name, in_flight(),
+                     drain_limit.count());
+        ::_exit(1);
+    });
+    thread_.join();
+    ended.set_value();
+}
+
+void Reactor::run() {
+    protect_from_memory_pressure();
+    for (const auto& front_end : front_ends_) front_end->serve();
+    if (auto result = ring_->run([this] { after_batch(); }); !result) {
+        log::error("node {}: the reactor cannot go on: {}", context_.name, result.error().message());
+        ::_exit(1);  // restarted by the supervisor; consumers get errors, not a hang
+    }
+}
+
+size_t Reactor::in_flight() const {
+    size_t sum = backing_.in_flight();
+    for (const auto& front_end : front_ends_) sum += front_end->in_flight();
+    return sum;
+}
+
+void Reactor::after_batch() {
+    if (when_drained_ && backing_.in_flight() == 0) std::exchange(when_drained_, nullptr)();
+    if (stopping_ && in_flight() == 0) ring_->stop();
+}
+
+void Reactor::take_backing_away(std::function<void()> then) {
+    ring_->post([this, then = std::move(then)]() mutable {
+        backing_.set_away(true);
+        when_drained_ = [this, then = std::move(then)] {
+            if (auto result = ring_->replace_file(backing_file_index, -1); !result) {
+                log::warning("node {}: {}", context_.name, result.error().message());
+            }
+            then();
+        };
+    });
+}
+
+void Reactor::give_backing(int fd, Geometry geometry) {
+    ring_->post([this, fd, geometry] {
+        if (auto result = ring_->replace_file(backing_file_index, fd); !result) {
+            log::error("node {}: the backing stays away: {}", context_.name, result.error().message());
+            return;
+        }
+        alignment_.set_block_bytes(geometry.transfer_alignment);
+        backing_.set_away(false);
+    });
+    set_size(geometry.size_bytes);
+}
+
+void Reactor::set_size(uint64_t size_bytes) {
+    ring_->post([this, size_bytes] {
+        if (context_.size_bytes == size_bytes) return;
+        context_.size_bytes = size_bytes;
+        for (const auto& front_end : front_ends_) front_end->size_changed();
+    });
+}
+
+std::vector<Opener> Reactor::openers() {
+    std::promise<std::vector<Opener>> answer;
+    ring_->post([this, &answer] { answer.set_value(opens_.openers()); });
+    return answer.get_future().get();
+}
+
+void Reactor::unmount() { channel_->unmount(); }
+
+}  // namespace storctl::node

@@ -1,0 +1,74 @@
+#pragma once
+// The data plane of a node: ring, layers, open table and front ends on a thread of their own. Other threads reach it
+// only through the calls below, which post work to it; what it has to say comes back through `Listener` on its own
+// thread.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "daemon/node/alignment_layer.hpp"
+#include "daemon/node/backing.hpp"
+#include "daemon/node/backing_layer.hpp"
+#include "daemon/node/front_end.hpp"
+#include "daemon/node/fuse_channel.hpp"
+#include "daemon/node/spec.hpp"
+
+namespace storctl::node {
+
+/// Called on the reactor's thread: hand the news to your own.
+struct ReactorListener {
+    std::function<void(std::vector<Opener>)> opens_changed;
+    std::function<void(int error_number)> device_error;  ///< an operation failed as on an absent device
+    std::function<void()> closed;  ///< the FUSE connection ended (unmounted or aborted from outside)
+};
+
+class Reactor {
+ public:
+    struct Geometry {
+        uint64_t size_bytes = 0;
+        uint32_t transfer_alignment = 1;
+    };
+    /// `backing_fd` -1: start with the backing away. The reactor owns the descriptor's place in the ring, not the
+    /// descriptor.
+    static Result<std::unique_ptr<Reactor>> start(const Spec& spec, std::unique_ptr<FuseChannel> channel,
+                                                  int backing_fd, Geometry geometry, bool read_only,
+                                                  ReactorListener listener);
+    /// Ends the thread; what is in flight is answered first, for at most `drain_limit`.
+    ~Reactor();
+
+    /// From now on EIO; `then` runs (on the reactor) once no operation uses the old descriptor any more.
+    void take_backing_away(std::function<void()> then);
+    void give_backing(int fd, Geometry geometry);
+    void set_size(uint64_t size_bytes);
+    /// Is it open now, by others than our own loop device? Blocks for the reactor's answer.
+    std::vector<Opener> openers();
+    /// Lets nobody in any more and unmounts; open files go on until the process ends.
+    void unmount();
+    const NodeStats& stats() const { return stats_; }
+
+ private:
+    Reactor(const Spec& spec, std::unique_ptr<FuseChannel> channel, std::unique_ptr<IoRing> ring, Geometry geometry,
+            bool read_only, ReactorListener listener);
+    void run();
+    void after_batch();
+    size_t in_flight() const;
+
+    ReactorListener listener_;
+    std::unique_ptr<IoRing> ring_;
+    std::unique_ptr<FuseChannel> channel_;
+    NodeStats stats_;
+    OpenTable opens_;
+    BackingLayer backing_;
+    AlignmentLayer alignment_;
+    NodeContext context_;
+    std::vector<std::unique_ptr<FrontEnd>> front_ends_;
+    std::function<void()> when_drained_;  // of take_backing_away
+    bool stopping_ = false;
+    std::thread thread_;
+};
+
+}  // namespace storctl::node
