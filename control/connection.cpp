@@ -221,6 +221,7 @@ void Connection::close() {
 void Connection::flush() {
     const size_t before = output_.bytes();
     if (auto sent = output_.flush(fd_.get()); !sent) {
+        deaf_ = true;
         output_.clear();
         ::shutdown(fd_.get(), SHUT_RDWR);  // comes back as a hang-up, after what the client had sent before
     }

@@ -65,7 +65,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
     const Peer& peer() const { return identity_.peer; }
     /// An answer may still reach the client.
-    bool alive() const { return fd_ && !hung_up_ && doom_.empty(); }
+    bool alive() const { return fd_ && !deaf_ && !hung_up_ && doom_.empty(); }
     /// Null where the server has no interface of that name.
     std::shared_ptr<const Interface> find_interface(std::string_view name) const;
 
@@ -106,6 +106,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::shared_ptr<detail::CallState> current_;
     std::string doom_;          ///< why it will be closed at the next turn
     bool input_ended_ = false;  ///< the client has shut down its sending side
+    bool deaf_ = false;         ///< sending has failed; the hang-up follows as an event
     bool hung_up_ = false;      ///< the client is gone; changes that it had sent are still made
     bool finishing_ = false;    ///< sends what is queued and closes
     bool handling_ = false;     ///< inside handle_messages

@@ -10,10 +10,11 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 
-#include "base/log.hpp"
+#include "base/file.hpp"
 #include "control/client.hpp"
 #include "control/framing.hpp"
 #include "control/json_text.hpp"
@@ -67,6 +68,7 @@ class TestServer {
     }
 
     std::string path() const { return folder_ / "socket"; }
+    const TemporaryFolder& folder() const { return folder_; }
 
     /// Runs on the server's thread and waits for it.
     void on_loop(const std::function<void()>& work) {
@@ -122,10 +124,35 @@ class TestServer {
     std::thread thread_;
 };
 
+/// Standard error goes to a file as long as this lives: what the server logs.
+class CapturedLog {
+ public:
+    CapturedLog() : saved_(::dup(STDERR_FILENO)) {
+        const UniqueFd file = std::move(*open_file(folder_ / "log", O_CREAT | O_WRONLY | O_APPEND));
+        ::dup2(file.get(), STDERR_FILENO);
+    }
+    CapturedLog(const CapturedLog&) = delete;
+    CapturedLog& operator=(const CapturedLog&) = delete;
+    ~CapturedLog() { ::dup2(saved_.get(), STDERR_FILENO); }
+    std::string text() const { return *read_file(folder_ / "log"); }
+    bool has(std::string_view part) const { return text().find(part) != std::string::npos; }
+
+ private:
+    TemporaryFolder folder_;
+    UniqueFd saved_;
+};
+
 /// A client that may send anything.
 class RawClient {
  public:
-    explicit RawClient(const std::string& path) : fd_(std::move(*control::connect_unix(path, patience))) {}
+    explicit RawClient(const std::string& path) : fd_(connect(path)) {}
+    explicit RawClient(UniqueFd fd) : fd_(std::move(fd)) {}
+
+    static UniqueFd connect(const std::string& path) {
+        auto fd = control::connect_unix(path, patience);
+        REQUIRE_MESSAGE(fd, fd.error().message());
+        return std::move(*fd);
+    }
 
     int fd() const { return fd_.get(); }
 
@@ -143,7 +170,20 @@ class RawClient {
         message.update(extra);
         return send(control::to_wire(message));
     }
+    /// Calls and gives the answer, which must come.
+    Json ask(const std::string& method, const Json& parameters = Json::object()) {
+        REQUIRE(call(method, parameters));
+        auto reply = receive();
+        REQUIRE(reply);
+        return *reply;
+    }
     void finish_sending() { ::shutdown(fd_.get(), SHUT_WR); }
+
+    /// The server has closed its side, or does within the time.
+    bool closed_within(std::chrono::milliseconds time) {
+        pollfd item{.fd = fd_.get(), .events = POLLRDHUP, .revents = 0};
+        return ::poll(&item, 1, static_cast<int>(time.count())) == 1;
+    }
 
     /// The next reply; nothing when the server has closed.
     std::optional<Json> receive() {

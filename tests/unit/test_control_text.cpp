@@ -44,7 +44,9 @@ TEST_CASE("frames are the same wherever the stream is cut") {
 }
 
 TEST_CASE("a frame over the limit ends the stream, wherever it is cut") {
-    const std::string stream = "12345\0" "123456\0after\0"s;
+    const std::string stream =
+        "12345\0"
+        "123456\0after\0"s;
     for (size_t cut = 0; cut <= stream.size(); ++cut) {
         FrameReader reader(5);
         reader.feed(std::string_view(stream).substr(0, cut));
