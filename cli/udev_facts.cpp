@@ -102,7 +102,8 @@ bool carries_running_system(const std::string& name) {
     std::vector<const BlockFacts*> devices;
     for (const auto& [key, value] : facts) devices.push_back(&value);
     const auto texts = locality::read_usage_texts({});
-    return locality::boot_marks(devices, locality::usage_tree(devices), texts).of(name) == true;
+    const locality::Usage usage(locality::usage_tree(devices), texts);
+    return locality::boot_marks(devices, usage).of(name) == true;
 }
 
 }  // namespace

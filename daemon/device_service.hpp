@@ -15,6 +15,7 @@
 #include "control/server.hpp"
 #include "daemon/event_hub.hpp"
 #include "daemon/state_db.hpp"
+#include "locality/sysfs_block.hpp"
 
 namespace storctl {
 
@@ -23,6 +24,7 @@ struct DeviceServiceOptions {
     std::vector<std::string> extra_placeholders;  ///< identifier values that mean nothing, besides the built-in list
     size_t monitor_buffer_bytes = 128 << 20;      ///< udev monitor's receive buffer
     int64_t priority = 0;                         ///< of discovery on the event loop
+    locality::KernelPaths kernel;                 ///< where mounts and devices are read
 };
 
 /// What the rest of stord needs of a device.

@@ -19,33 +19,24 @@ void mark_down(const ByName& by_name, const std::string& name, std::set<std::str
     if (!facts.partition_of.empty()) mark_down(by_name, facts.partition_of, marks);
 }
 
-/// What lies on top at a mount point; an automounter's trigger is not the file system itself.
-const Mount* mounted_at(const std::vector<Mount>& mounts, std::string_view place) {
-    for (auto mount = mounts.rbegin(); mount != mounts.rend(); ++mount) {
-        if (mount->mount_point == place && mount->type != "autofs") return &*mount;
-    }
-    return nullptr;
-}
-
 /// Such a root needs no block device of this host: none is missing from what we found.
-bool on_no_device(const Mount& mount) {
+bool on_no_device(std::string_view type) {
     constexpr std::array<std::string_view, 7> types{"nfs", "nfs4", "cifs", "ceph", "9p", "tmpfs", "virtiofs"};
-    return std::find(types.begin(), types.end(), mount.type) != types.end();
+    return std::find(types.begin(), types.end(), type) != types.end();
 }
 
 }  // namespace
 
-BootMarks boot_marks(const std::vector<const BlockFacts*>& devices, const UsageTree& tree, const UsageTexts& texts) {
+BootMarks boot_marks(const std::vector<const BlockFacts*>& devices, const Usage& usage) {
     constexpr std::array<std::string_view, 4> places{"/", "/boot", "/boot/efi", "/efi"};
     ByName by_name;
     for (const auto* facts : devices) by_name.emplace(facts->name, facts);
     BootMarks marks;
     for (const auto place : places) {
-        const Mount* mount = mounted_at(texts.mounts, place);
-        if (mount == nullptr) continue;
-        const auto carriers = devices_of_mount(tree, *mount, texts.groups);
-        for (const auto& name : carriers) mark_down(by_name, name, marks.names);
-        if (place == "/") marks.complete = !carriers.empty() || on_no_device(*mount);
+        const auto mounted = usage.carriers_of(place);
+        if (!mounted) continue;
+        for (const auto& name : mounted->names) mark_down(by_name, name, marks.names);
+        if (place == "/") marks.complete = !mounted->names.empty() || on_no_device(mounted->type);
     }
     return marks;
 }

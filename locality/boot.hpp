@@ -23,6 +23,6 @@ struct BootMarks {
     }
 };
 
-BootMarks boot_marks(const std::vector<const BlockFacts*>& devices, const UsageTree& tree, const UsageTexts& texts);
+BootMarks boot_marks(const std::vector<const BlockFacts*>& devices, const Usage& usage);
 
 }  // namespace storctl::locality

@@ -251,12 +251,12 @@ Result<std::vector<std::string>> who_uses(DeviceNumber number, const KernelPaths
     const UsageTexts texts = read_usage_texts(paths);
     UsageTree tree;
     climb(reader, paths.sys, syspath, true, tree);
-    auto users = users_of(tree, base_name(syspath), texts);
+    auto users = Usage(std::move(tree), texts).users_of(base_name(syspath));
     const auto facts = reader.read(syspath);
     if (facts && !facts->partition_of.empty()) {
         UsageTree disk;
         climb(reader, paths.sys, dir_name(syspath), false, disk);
-        for (auto& user : users_of(disk, facts->partition_of, texts)) {
+        for (auto& user : Usage(std::move(disk), texts).users_of(facts->partition_of)) {
             users.push_back(fmt::format("{}: {}", facts->partition_of, user));
         }
     }

@@ -44,8 +44,8 @@ class SysfsReader {
 /// Mounts, swaps and multi-device file systems as they are now.
 UsageTexts read_usage_texts(const KernelPaths& paths);
 
-/// Who uses the device now (see users_of); for a partition also who holds the whole disk. For saying why an exclusive
-/// open failed. Asks sysfs afresh.
+/// Who uses the device now (see Usage::users_of); for a partition also who holds the whole disk. For saying why an
+/// exclusive open failed. Asks sysfs afresh.
 Result<std::vector<std::string>> who_uses(DeviceNumber number, const KernelPaths& paths = {});
 
 }  // namespace storctl::locality

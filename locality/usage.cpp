@@ -1,7 +1,6 @@
 #include "locality/usage.hpp"
 
 #include <algorithm>
-#include <set>
 
 #include <fmt/format.h>
 
@@ -12,36 +11,46 @@ namespace {
 
 constexpr size_t listed_mounts_limit = 8;
 
+/// Foreign text as it is where a terminal and JSON can take it, else with its bytes escaped.
+std::string printable(std::string_view text) {
+    const bool plain = valid_utf8(text) && std::none_of(text.begin(), text.end(), [](char c) {
+                           return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+                       });
+    return plain ? std::string(text) : escape_unprintable(text);
+}
+
 bool contains(const std::vector<std::string>& list, const std::string& value) {
     return std::find(list.begin(), list.end(), value) != list.end();
 }
 
-bool carries(const UsageNode& node, const Mount& mount, const std::vector<std::vector<std::string>>& groups) {
-    if (mount.number.major != 0) return mount.number == node.number;
-    if (contains(node.names, mount.source)) return true;
-    // a file system over several devices names only one of them as its source
-    for (const auto& group : groups) {
-        if (!contains(group, node.name)) continue;
-        for (const auto& member : group) {
-            if (mount.source == "/dev/" + member) return true;
-        }
+/// Kernel names by every name and number that mountinfo and swaps may use.
+struct Names {
+    std::map<DeviceNumber, std::string> by_number;
+    std::map<std::string_view, std::string> by_path;
+};
+
+Names index_names(const UsageTree& tree) {
+    Names names;
+    for (const auto& [name, node] : tree) {
+        names.by_number.emplace(node.number, name);
+        for (const auto& path : node.names) names.by_path.emplace(path, name);
     }
-    return false;
+    return names;
 }
 
-void add_mounts(const UsageNode& node, const std::string& via, const UsageTexts& texts, std::vector<std::string>& out) {
-    std::vector<std::string> places;
-    for (const auto& mount : texts.mounts) {
-        if (carries(node, mount, texts.groups) && !contains(places, mount.mount_point))
-            places.push_back(mount.mount_point);
+std::vector<std::string> carriers(const Names& names, const Mount& mount,
+                                  const std::vector<std::vector<std::string>>& groups) {
+    if (mount.number.major != 0) {
+        const auto found = names.by_number.find(mount.number);
+        return found == names.by_number.end() ? std::vector<std::string>{} : std::vector{found->second};
     }
-    for (size_t i = 0; i < places.size(); ++i) {
-        if (i == listed_mounts_limit) {
-            out.push_back(fmt::format("mounted on {} more places{}", places.size() - i, via));
-            break;
-        }
-        out.push_back(fmt::format("mounted on {}{}", escape_unprintable(places[i]), via));
+    const auto found = names.by_path.find(mount.source);
+    if (found == names.by_path.end()) return {};
+    // a file system over several devices names only one of them as its source
+    for (const auto& group : groups) {
+        if (contains(group, found->second)) return group;
     }
+    return {found->second};
 }
 
 std::string stacked_description(const BlockFacts& facts) {
@@ -60,25 +69,6 @@ std::string stacked_description(const BlockFacts& facts) {
     if (facts.name.starts_with("md")) return std::string(trim(fmt::format("RAID {}", facts.md_level)));
     if (facts.name.starts_with("bcache")) return "bcache";
     return {};
-}
-
-void walk(const UsageTree& tree, const UsageNode& node, bool itself, const UsageTexts& texts,
-          std::set<std::string>& seen, std::vector<std::string>& out) {
-    if (!seen.insert(node.name).second) return;
-    const std::string via = itself ? std::string() : fmt::format(" ({})", node.name);
-    if (!itself && !node.description.empty()) out.push_back(fmt::format("{} ({})", node.name, node.description));
-    add_mounts(node, via, texts, out);
-    for (const auto& swap : texts.swaps) {
-        if (contains(node.names, swap)) out.push_back("swap" + via);
-    }
-    for (const auto& name : node.above) {
-        const auto found = tree.find(name);
-        if (found != tree.end()) {
-            walk(tree, found->second, false, texts, seen, out);
-        } else {
-            out.push_back(name);  // a holder that we cannot look into holds it all the same
-        }
-    }
 }
 
 }  // namespace
@@ -105,21 +95,55 @@ UsageTree usage_tree(const std::vector<const BlockFacts*>& devices) {
     return tree;
 }
 
-std::vector<std::string> users_of(const UsageTree& tree, const std::string& name, const UsageTexts& texts) {
+Usage::Usage(UsageTree tree, const UsageTexts& texts) : tree_(std::move(tree)) {
+    const Names names = index_names(tree_);
+    for (const auto& mount : texts.mounts) {
+        // an automounter's trigger is not the file system itself
+        if (mount.type == "autofs") continue;
+        auto found = carriers(names, mount, texts.groups);
+        for (const auto& name : found) {
+            auto& places = places_[name];
+            if (!contains(places, mount.mount_point)) places.push_back(mount.mount_point);
+        }
+        carriers_[mount.mount_point] = {mount.type, std::move(found)};  // the later one lies on top
+    }
+    for (const auto& swap : texts.swaps) {
+        if (const auto found = names.by_path.find(swap); found != names.by_path.end()) swaps_.insert(found->second);
+    }
+}
+
+void Usage::walk(const UsageNode& node, bool itself, std::set<std::string>& seen, std::vector<std::string>& out) const {
+    if (!seen.insert(node.name).second) return;
+    const std::string via = itself ? std::string() : fmt::format(" ({})", node.name);
+    if (!itself && !node.description.empty()) out.push_back(fmt::format("{} ({})", node.name, node.description));
+    if (const auto found = places_.find(node.name); found != places_.end()) {
+        const auto& places = found->second;
+        const size_t listed = std::min(places.size(), listed_mounts_limit);
+        for (size_t i = 0; i < listed; ++i) out.push_back(fmt::format("mounted on {}{}", printable(places[i]), via));
+        if (listed < places.size())
+            out.push_back(fmt::format("mounted on {} more places{}", places.size() - listed, via));
+    }
+    if (swaps_.count(node.name) > 0) out.push_back("swap" + via);
+    for (const auto& name : node.above) {
+        const auto found = tree_.find(name);
+        if (found != tree_.end()) {
+            walk(found->second, false, seen, out);
+        } else {
+            out.push_back(name);  // a holder that we cannot look into holds it all the same
+        }
+    }
+}
+
+std::vector<std::string> Usage::users_of(const std::string& name) const {
     std::vector<std::string> out;
     std::set<std::string> seen;
-    const auto found = tree.find(name);
-    if (found != tree.end()) walk(tree, found->second, true, texts, seen, out);
+    if (const auto found = tree_.find(name); found != tree_.end()) walk(found->second, true, seen, out);
     return out;
 }
 
-std::vector<std::string> devices_of_mount(const UsageTree& tree, const Mount& mount,
-                                          const std::vector<std::vector<std::string>>& groups) {
-    std::vector<std::string> out;
-    for (const auto& [name, node] : tree) {
-        if (carries(node, mount, groups)) out.push_back(name);
-    }
-    return out;
+std::optional<Usage::Carriers> Usage::carriers_of(std::string_view place) const {
+    const auto found = carriers_.find(std::string(place));
+    return found == carriers_.end() ? std::nullopt : std::optional(found->second);
 }
 
 }  // namespace storctl::locality

@@ -3,6 +3,8 @@
 // (dm, md, bcache), and those stacked devices themselves. Pure; locality/sysfs_block.hpp fills the tree.
 
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,12 +37,28 @@ struct UsageTexts {
     std::vector<std::vector<std::string>> groups;
 };
 
-/// Sentences in the order found: "mounted on /srv", "mounted on /boot (sda1)", "swap (sda2)", "dm-0 (LVM vg-root)".
-/// Empty: nobody, as far as the kernel tells.
-std::vector<std::string> users_of(const UsageTree& tree, const std::string& name, const UsageTexts& texts);
+/// The tree with what is mounted and swapped to, indexed: answers for one device cost what that device has above it.
+class Usage {
+ public:
+    Usage(UsageTree tree, const UsageTexts& texts);
 
-/// The block devices that carry a mount, by kernel name: by its number, else by its source.
-std::vector<std::string> devices_of_mount(const UsageTree& tree, const Mount& mount,
-                                          const std::vector<std::vector<std::string>>& groups);
+    /// Sentences in the order found: "mounted on /srv", "mounted on /boot (sda1)", "swap (sda2)", "dm-0 (LVM vg-root)".
+    /// Empty: nobody, as far as the kernel tells.
+    std::vector<std::string> users_of(const std::string& name) const;
+    /// The block devices that carry what is mounted at `place`, topmost mount; nullopt when nothing is mounted there.
+    struct Carriers {
+        std::string type;  ///< of the file system
+        std::vector<std::string> names;
+    };
+    std::optional<Carriers> carriers_of(std::string_view place) const;
+
+ private:
+    void walk(const UsageNode& node, bool itself, std::set<std::string>& seen, std::vector<std::string>& out) const;
+
+    UsageTree tree_;
+    std::map<std::string, std::vector<std::string>> places_;  ///< by kernel name: mount points
+    std::set<std::string> swaps_;                             ///< kernel names
+    std::map<std::string, Carriers> carriers_;                ///< by mount point
+};
 
 }  // namespace storctl::locality

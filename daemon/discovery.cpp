@@ -1,0 +1,256 @@
+#include "daemon/discovery.hpp"
+
+#include <array>
+#include <cerrno>
+
+#include <fmt/format.h>
+#include <libudev.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/file.hpp"
+#include "base/log.hpp"
+
+namespace storctl {
+namespace {
+
+constexpr int events_per_turn = 512;
+
+// what locality/ asks for; everything else in udev's database would only cost memory
+constexpr std::array<const char*, 16> wanted_properties{
+    "ID_BUS",
+    "ID_CDROM",
+    "ID_MODEL",
+    "ID_PATH",
+    "ID_REVISION",
+    "ID_SERIAL",
+    "ID_SERIAL_SHORT",
+    "ID_VENDOR",
+    "ID_WWN_WITH_EXTENSION",
+    "MD_UUID",
+    "SYSTEMD_READY",
+    "DM_UUID",
+    "DM_NAME",
+    "DM_MULTIPATH_DEVICE_PATH",
+    "DM_UDEV_DISABLE_OTHER_RULES_FLAG",
+    "ID_FS_TYPE",
+};
+
+const char* udev_control = "/run/udev/control";
+
+std::string text_or_empty(const char* text) { return text == nullptr ? std::string() : std::string(text); }
+
+}  // namespace
+
+void Discovery::Release::operator()(udev* handle) const { udev_unref(handle); }
+void Discovery::Release::operator()(udev_monitor* handle) const { udev_monitor_unref(handle); }
+void Discovery::Release::operator()(udev_device* handle) const { udev_device_unref(handle); }
+
+Discovery::Discovery(EventLoop& loop, DiscoveryOptions options, Listener listener)
+    : loop_(loop), options_(std::move(options)), listener_(std::move(listener)), reader_(options_.sys) {}
+
+Discovery::~Discovery() = default;
+
+Result<std::unique_ptr<Discovery>> Discovery::open(EventLoop& loop, DiscoveryOptions options, Listener listener) {
+    std::unique_ptr<Discovery> self(new Discovery(loop, std::move(options), std::move(listener)));
+    self->udev_.reset(udev_new());
+    if (!self->udev_) return errno_error("cannot open libudev");
+    self->flush_timer_ =
+        TRY(loop.add_timer(self->options_.quiet, self->options_.priority, [raw = self.get()] { raw->flush(); }));
+    self->flush_timer_.enable(false);
+    return self;
+}
+
+Result<void> Discovery::open_monitor() {
+    // libudev hears nothing on udev's group where no udevd runs
+    const bool settled = ::access(udev_control, F_OK) == 0;
+    monitor_source_.reset();
+    source_ = settled ? "udev" : "kernel";
+    monitor_.reset(udev_monitor_new_from_netlink(udev_.get(), source_.c_str()));
+    if (!monitor_) return errno_error(fmt::format("cannot listen to {} events", source_));
+    int outcome = udev_monitor_filter_add_match_subsystem_devtype(monitor_.get(), "block", nullptr);
+    if (outcome < 0) return errno_error("cannot filter events for block devices", -outcome);
+    set_buffer();
+    outcome = udev_monitor_enable_receiving(monitor_.get());
+    if (outcome < 0) return errno_error(fmt::format("cannot listen to {} events", source_), -outcome);
+    monitor_source_ = TRY(
+        loop_.add_io(udev_monitor_get_fd(monitor_.get()), EPOLLIN, options_.priority, [this](uint32_t) { receive(); }));
+    return {};
+}
+
+void Discovery::set_buffer() {
+    const int wanted = static_cast<int>(std::min<size_t>(options_.monitor_buffer_bytes, 1 << 30));
+    if (udev_monitor_set_receive_buffer_size(monitor_.get(), wanted) >= 0) return;
+    // without CAP_NET_ADMIN the kernel's limit for everybody applies
+    const int fd = udev_monitor_get_fd(monitor_.get());
+    ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &wanted, sizeof wanted);
+    int have = 0;
+    socklen_t length = sizeof have;
+    ::getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &have, &length);
+    log::notice(
+        "the event monitor has a buffer of {} bytes instead of {} (no CAP_NET_ADMIN); a burst of events beyond it "
+        "costs a full enumeration",
+        have, wanted);
+}
+
+void Discovery::receive() {
+    for (int i = 0; i < events_per_turn; ++i) {
+        errno = 0;
+        const std::unique_ptr<udev_device, Release> device(udev_monitor_receive_device(monitor_.get()));
+        if (device) {
+            touch(device.get());
+            continue;
+        }
+        if (errno == ENOBUFS) {
+            ++overflows_;
+            log::warning("device events were lost (the monitor's buffer overflowed); enumerating all devices again");
+            if (auto begun = rescan(); !begun) {
+                log::error("{}; the devices known so far are kept", begun.error().message());
+            }
+            continue;
+        }
+        return;
+    }
+}
+
+void Discovery::touch(udev_device* device) {
+    const std::string syspath = text_or_empty(udev_device_get_syspath(device));
+    if (syspath.empty()) return;
+    const bool removed = text_or_empty(udev_device_get_action(device)) == "remove";
+    if (touched_.empty()) first_touch_ = std::chrono::steady_clock::now();
+    touched_[base_name(syspath)] = {syspath, removed};
+    arm();
+}
+
+void Discovery::arm() {
+    using std::chrono::microseconds, std::chrono::duration_cast;
+    const auto left = first_touch_ + options_.longest - std::chrono::steady_clock::now();
+    const auto delay = std::min<microseconds>(options_.quiet, duration_cast<microseconds>(left));
+    flush_timer_.arm(std::max(delay, microseconds(0)));
+}
+
+void Discovery::flush() {
+    // while an enumeration runs, what it has read may be older than these events: they come after it
+    if (scanning_ || touched_.empty()) return;
+    reader_.forget();
+    DiscoveryBatch batch;
+    for (const auto& [name, touched] : std::exchange(touched_, {})) {
+        if (touched.removed) {
+            batch.gone.push_back(name);
+        } else if (auto facts = read(touched.syspath)) {
+            batch.present.push_back(std::move(*facts));
+        } else {
+            batch.gone.push_back(name);
+        }
+    }
+    listener_(std::move(batch));
+}
+
+Result<locality::BlockFacts> Discovery::read(const std::string& syspath) {
+    locality::BlockFacts facts = TRY(reader_.read(syspath));
+    const std::unique_ptr<udev_device, Release> device(udev_device_new_from_syspath(udev_.get(), syspath.c_str()));
+    if (!device) return errno_error(fmt::format("the block device '{}' is not there", syspath));
+    udev_list_entry* link = nullptr;
+    udev_list_entry_foreach(link, udev_device_get_devlinks_list_entry(device.get())) {
+        facts.links.push_back(text_or_empty(udev_list_entry_get_name(link)));
+    }
+    if (!facts.partition_of.empty()) return facts;
+    for (const char* key : wanted_properties) {
+        const char* value = udev_device_get_property_value(device.get(), key);
+        if (value != nullptr) facts.properties.emplace(key, value);
+    }
+    facts.initialized = source_ != "udev" || udev_device_get_is_initialized(device.get()) > 0;
+    if (facts.md_uuid.empty()) facts.md_uuid = facts.property("MD_UUID");
+    return facts;
+}
+
+Result<std::vector<std::string>> Discovery::enumerate() {
+    const CHandle<udev_enumerate, udev_enumerate_unref> search(udev_enumerate_new(udev_.get()));
+    if (!search) return errno_error("cannot enumerate block devices");
+    int outcome = udev_enumerate_add_match_subsystem(search.get(), "block");
+    if (outcome >= 0) outcome = udev_enumerate_scan_devices(search.get());
+    if (outcome < 0) return errno_error("cannot enumerate block devices", -outcome);
+    std::vector<std::string> paths;
+    udev_list_entry* entry = nullptr;
+    udev_list_entry_foreach(entry, udev_enumerate_get_list_entry(search.get())) {
+        paths.push_back(text_or_empty(udev_list_entry_get_name(entry)));
+    }
+    return paths;
+}
+
+Result<void> Discovery::coldplug() {
+    TRY(open_monitor());
+    TRY(begin_scan());
+    while (scanning_) step_scan();
+    return {};
+}
+
+void Discovery::refresh_monitor() {
+    // udevd may have come or gone since
+    const bool settled = ::access(udev_control, F_OK) == 0;
+    if (monitor_source_ && settled == (source_ == "udev")) return;
+    if (auto opened = open_monitor(); !opened) {
+        log::error("{}; devices that come and go are only seen by 'storctl device rescan'", opened.error().message());
+    }
+}
+
+Result<void> Discovery::rescan() {
+    if (scanning_) {
+        scan_again_ = true;
+        return {};
+    }
+    refresh_monitor();
+    return scan_in_steps();
+}
+
+Result<void> Discovery::scan_in_steps() {
+    TRY(begin_scan());
+    scan_turn_ = TRY(loop_.add_defer(options_.priority, [this] { step_scan(); }));
+    return {};
+}
+
+Result<void> Discovery::begin_scan() {
+    scan_paths_ = TRY(enumerate());
+    reader_.forget();
+    scanning_ = true;
+    scan_again_ = false;  // whatever asked for it wants what is read from now on
+    scan_at_ = 0;
+    scan_batch_ = {.full = true};
+    return {};
+}
+
+void Discovery::step_scan() {
+    const size_t end = std::min(scan_at_ + options_.step_devices, scan_paths_.size());
+    for (; scan_at_ < end; ++scan_at_) {
+        // a device that went meanwhile is not there
+        if (auto facts = read(scan_paths_[scan_at_])) scan_batch_.present.push_back(std::move(*facts));
+    }
+    if (scan_at_ == scan_paths_.size()) {
+        finish_scan();
+    } else if (scan_turn_) {
+        auto turn = loop_.add_defer(options_.priority, [this] { step_scan(); });
+        if (turn) {
+            scan_turn_ = std::move(*turn);
+        } else {
+            options_.step_devices = scan_paths_.size();  // no turns to be had: the rest at once
+            step_scan();
+        }
+    }
+}
+
+void Discovery::finish_scan() {
+    scanning_ = false;
+    scan_turn_.reset();
+    if (scan_again_) {
+        const auto again = scan_in_steps();
+        if (again) return;
+        log::error("{}; going on with the enumeration before", again.error().message());
+    }
+    scan_paths_.clear();
+    reader_.forget();
+    listener_(std::exchange(scan_batch_, {}));
+    if (!touched_.empty()) arm();
+}
+
+}  // namespace storctl
