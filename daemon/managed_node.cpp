@@ -350,8 +350,10 @@ void ManagedNode::stat(std::function<void(Result<json>)> done) {
 }
 
 void ManagedNode::set_state(NodeState state, std::string message) {
-    if (state != state_)
+    const bool told_by_its_cause = state == NodeState::restarting || state == NodeState::failed;
+    if (state != state_ && !told_by_its_cause) {
         log::info("node '{}': {}{}", record_.name, to_text(state), message.empty() ? "" : ", " + message);
+    }
     state_ = state;
     message_ = std::move(message);
     environment_.changed(record_.name);

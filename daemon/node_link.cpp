@@ -39,8 +39,12 @@ bool NodeLink::connect_now() {
     const auto on_reply = [this, generation](Result<control::Reply> reply) {
         if (generation != generation_ || !reply) return;  // a broken connection is told by on_disconnect
         const bool described = !reply->error && reply->parameters.contains("description");
-        if (described) return handlers_.description(reply->parameters["description"]);
-        log::warning("'{}' gave no description ({}), connecting again", socket_path_, reply->error.value_or("empty"));
+        try {
+            if (described) return handlers_.description(reply->parameters["description"]);
+        } catch (const nlohmann::json::exception& error) {
+            reply->error = error.what();
+        }
+        log::debug("'{}' gave no description ({}), connecting again", socket_path_, reply->error.value_or("empty"));
         drop();
     };
     client_->call(qualified("Watch"), nlohmann::json::object(), no_timeout, on_reply, true);

@@ -1,0 +1,114 @@
+#pragma once
+// A process that speaks io.storctl.NodeProcess and serves nothing: what a ManagedNode needs to be tested. Forked, so
+// that it can be killed, and reaped, like a real one.
+
+#include <cstdlib>
+#include <list>
+#include <string>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/event_loop.hpp"
+#include "base/file.hpp"
+#include "control/interfaces.hpp"
+#include "control/server.hpp"
+
+namespace storctl::test {
+
+struct FakeNode {
+    std::string socket;
+    std::string error_file;
+    int exit_at_once = -1;          ///< with this status instead of serving
+    std::string last_words;         ///< written to error_file before that
+    bool silent = false;            ///< never serves, never ends
+    bool ignores_stop = false;      ///< agrees to Stop and goes on
+    std::string state = "serving";  ///< of its description
+    bool busy = false;              ///< refuses Stop without force
+    bool reopen_works = true;
+
+    /// Runs in the child; never returns.
+    [[noreturn]] void run() {
+        if (!last_words.empty()) (void)write_file_atomic(error_file, last_words, 0600, false);
+        if (exit_at_once >= 0) ::_exit(exit_at_once);
+        for (;;) {
+            if (silent) ::pause();
+            ::_exit(serve());
+        }
+    }
+
+ private:
+    nlohmann::json opener() const {
+        return {{"pid", 4711}, {"program", "qemu"}, {"mode", "write"}, {"since", "2026-11-22T12:00:00Z"}};
+    }
+    nlohmann::json description() const {
+        const auto openers = busy ? nlohmann::json::array({opener()}) : nlohmann::json::array();
+        return {{"description",
+                 {{"name", "n"},
+                  {"pid", ::getpid()},
+                  {"version", "0"},
+                  {"state", state},
+                  {"message", ""},
+                  {"backing_path", "/dev/fake"},
+                  {"backing_kind", "block"},
+                  {"size_bytes", 1 << 20},
+                  {"logical_block_bytes", 4096},
+                  {"direct", true},
+                  {"forms", {{{"type", "fuse"}, {"path", "/run/block/n"}}}},
+                  {"openers", openers}}}};
+    }
+
+    int serve() {
+        auto loop = EventLoop::create();
+        auto server = control::Server::listen(*loop, {.socket_path = socket});
+        if (!server) return 1;
+        std::list<control::Call> watchers;
+        EventSource end;
+        const auto tell = [&] {
+            for (auto& watcher : watchers) watcher.reply_continues(description());
+        };
+        using control::Access;
+        using control::Call;
+        std::vector<control::Method> methods;
+        methods.push_back({"Describe", Access::read, [&](Call call) { call.reply(description()); }});
+        methods.push_back({"Watch", Access::read, [&](Call call) {
+                               call.reply_continues(description());
+                               watchers.push_back(std::move(call));
+                           }});
+        methods.push_back({"Stat", Access::read, [&](Call call) {
+                               call.reply({{"time_ns", 1},
+                                           {"started_ns", 0},
+                                           {"refused_opens", 0},
+                                           {"operations", nlohmann::json::array()}});
+                           }});
+        methods.push_back({"Reopen", Access::change, [&](Call call) {
+                               if (!reopen_works) return call.error("ReopenFailed", {{"message", "not yet"}});
+                               state = "serving";
+                               call.reply(description());
+                               tell();
+                           }});
+        methods.push_back({"Refresh", Access::change, [&](Call call) { call.reply(description()); }});
+        methods.push_back({"Stop", Access::change, [&](Call call) {
+                               if (busy && !call.parameters().at("force").get<bool>()) {
+                                   return call.error("Busy", {{"openers", {opener()}}});
+                               }
+                               call.reply(nlohmann::json::object());
+                               if (ignores_stop) return;
+                               auto later = loop->add_timer(std::chrono::milliseconds(1), 10, [&] { loop->exit(0); });
+                               end = std::move(*later);
+                           }});
+        if (!(*server)->add_interface(control::io_storctl_node_process, std::move(methods))) return 1;
+        const auto code = loop->run();
+        return code ? *code : 1;
+    }
+};
+
+inline pid_t spawn(FakeNode node) {
+    const pid_t pid = ::fork();
+    if (pid == 0) node.run();
+    return pid;
+}
+
+}  // namespace storctl::test
