@@ -123,8 +123,12 @@ Result<void> Service::watch_mounts() {
     mounts_timer_.enable(false);
     mounts_ = TRY(open_file(options_.kernel.mountinfo, O_RDONLY));
     // proc_pid_mountinfo(5): a change of the mount table makes the file readable as priority data
-    mounts_source_ = TRY(loop_.add_io(mounts_.get(), EPOLLPRI, options_.priority,
-                                      [this](uint32_t) { mounts_timer_.arm(mounts_settle); }));
+    auto source = loop_.add_io(mounts_.get(), EPOLLPRI, options_.priority,
+                               [this](uint32_t) { mounts_timer_.arm(mounts_settle); });
+    // a plain file in place of the kernel's never tells of a change
+    if (!source && source.error().code == std::errc::operation_not_permitted) return {};
+    if (!source) return std::move(source).error();
+    mounts_source_ = std::move(*source);
     return {};
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/text.hpp"
 
 namespace storctl {
 namespace {
@@ -151,10 +152,7 @@ Result<locality::BlockFacts> Discovery::read(const std::string& syspath) {
     locality::BlockFacts facts = TRY(reader_.read(syspath));
     const std::unique_ptr<udev_device, Release> device(udev_device_new_from_syspath(udev_.get(), syspath.c_str()));
     if (!device) return errno_error(fmt::format("the block device '{}' is not there", syspath));
-    udev_list_entry* link = nullptr;
-    udev_list_entry_foreach(link, udev_device_get_devlinks_list_entry(device.get())) {
-        facts.links.push_back(text_or_empty(udev_list_entry_get_name(link)));
-    }
+    facts.links = split(text_or_empty(udev_device_get_property_value(device.get(), "DEVLINKS")), ' ');
     if (!facts.partition_of.empty()) return facts;
     for (const char* key : wanted_properties) {
         const char* value = udev_device_get_property_value(device.get(), key);

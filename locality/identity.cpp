@@ -162,7 +162,7 @@ std::string device_path(const BlockFacts& facts) {
         for (const auto& parent : facts.parents) {
             const auto dash = parent.name.find('-');
             if (parent.subsystem != "usb" || dash == std::string::npos) continue;
-            return normal_value(fmt::format("{}-usb-0:{}-scsi-{}", pci, parent.name.substr(dash + 1), unit));
+            return normal_value(fmt::format("{}-usb-0:{}-scsi-0:{}", pci, parent.name.substr(dash + 1), unit));
         }
     }
     if (transport == Transport::sata && !facts.ata_port.empty()) return fmt::format("{}-ata-{}", pci, facts.ata_port);
