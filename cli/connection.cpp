@@ -72,7 +72,10 @@ Failure explain_reply(const std::string& error_name, const Json& parameters) {
     });
     if (meaning == meanings.end()) return explain_standard(error_name, parameters);
     Failure failure{meaning->exit, text_of(parameters, "message"), texts_of(parameters, meaning->items)};
-    const std::string subject = text_of(parameters, meaning->key);
+    const std::string subject = text_of(parameters, meaning->key), value = text_of(parameters, "value");
+    if (meaning->exit == Exit::usage && !failure.message.empty() && failure.message.find(value) == std::string::npos) {
+        failure.message = fmt::format("{} '{}': {}", subject, value, failure.message);
+    }
     if (failure.message.empty()) failure.message = fmt::format(fmt::runtime(meaning->phrase), subject);
     if (!meaning->advice.empty()) failure.message += fmt::format("; {}", meaning->advice);
     if (!failure.items.empty()) failure.message += ':';

@@ -2,6 +2,8 @@
 #include <iostream>
 
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/text.hpp"
@@ -11,6 +13,7 @@
 #include "cli/node_view.hpp"
 #include "cli/verbs.hpp"
 #include "cli/vm_snippets.hpp"
+#include "locality/sysfs_block.hpp"
 
 namespace storctl::cli {
 namespace {
@@ -58,10 +61,32 @@ bool confirmed(const std::string& question) {
     return std::getline(std::cin, answer) && (answer == "y" || answer == "Y" || answer == "yes");
 }
 
-std::vector<std::string> opener_lines(const Json& node) {
+/// Who keeps the node from being removed: all that have its file open but its own loop device, and who uses that.
+std::vector<std::string> users_of(const Json& node) {
     std::vector<std::string> out;
-    for (const Json& opener : list_of(node, "openers")) out.push_back(describe_opener(opener));
+    for (const Json& opener : list_of(node, "openers")) {
+        const bool own_loop = flag_of(node, "loop") && number_of(opener, "pid") == number_of(node, "pid");
+        if (!own_loop) out.push_back(describe_opener(opener));
+    }
+    for (const Json& form : list_of(node, "forms")) {
+        struct stat status {};
+        if (text_of(form, "type") != "loop" || ::stat(text_of(form, "path").c_str(), &status) != 0) continue;
+        const auto users = locality::who_uses({major(status.st_rdev), minor(status.st_rdev)});
+        for (const auto& user : users.value_or(std::vector<std::string>())) {
+            out.push_back(fmt::format("{}: {}", text_of(form, "path"), user));
+        }
+    }
     return out;
+}
+
+std::string checked_line(const Json& node) {
+    const Json& backing = member(node, "backing");
+    const std::string device = text_of(node, "device");
+    return fmt::format("{}: all checks passed, nothing created: {} {}{}, {}, {}{}\n", printable(text_of(node, "name")),
+                       text_of(backing, "kind"), printable(text_of(backing, "path")),
+                       device.empty() ? "" : fmt::format(" ({})", printable(device)),
+                       format_size(number_of(backing, "size_bytes")), text_of(node, "open"),
+                       flag_of(node, "loop") ? ", with a loop device" : "");
 }
 
 Exit removed(const Invocation& invocation, const std::string& name, bool dry_run) {
@@ -98,8 +123,9 @@ Exit node_create(const Invocation& invocation) {
             {{"version", 1}, {"dry_run", dry_run}, {"node", node}, {"warnings", list_of(*answer, "warnings")}}));
         return Exit::done;
     }
-    if (dry_run) put(fmt::format("{}: all checks passed, nothing created\n", printable(text_of(node, "name"))));
-    put(format_properties(describe_node(node, {.exact_bytes = invocation.has("bytes")}), invocation.screen()));
+    put(dry_run
+            ? checked_line(node)
+            : format_properties(describe_node(node, {.exact_bytes = invocation.has("bytes")}), invocation.screen()));
     return Exit::done;
 }
 
@@ -138,7 +164,7 @@ Exit node_remove(const Invocation& invocation) {
     Connection stord(invocation.run_dir());
     const auto answer = stord.call("io.storctl.Node.Show", {{"name", name}});
     if (!answer) return stord.exit();
-    const auto openers = opener_lines(member(*answer, "node"));
+    const auto openers = users_of(member(*answer, "node"));
     if (dry_run) {
         if (openers.empty() || force) return removed(invocation, name, true);
         return report_failure(
