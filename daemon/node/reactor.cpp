@@ -55,9 +55,11 @@ Reactor::Reactor(const Spec& spec, std::unique_ptr<FuseChannel> channel, std::un
 Result<std::unique_ptr<Reactor>> Reactor::start(const Spec& spec, std::unique_ptr<FuseChannel> channel, int backing_fd,
                                                 Geometry geometry, bool read_only, ReactorListener listener) {
     auto ring = TRY(IoRing::create(ring_entries));
+    // before the ring learns of the descriptor: Linux 6.1 looks at O_NONBLOCK only when it is registered, and then
+    // answers every read with EAGAIN
+    TRY(channel->negotiate());
     const std::array<int, 2> files{channel->fd(), backing_fd};
     TRY(ring->register_files(files));
-    TRY(channel->negotiate());
     std::unique_ptr<Reactor> reactor(
         new Reactor(spec, std::move(channel), std::move(ring), geometry, read_only, std::move(listener)));
     reactor->backing_.set_away(backing_fd < 0);
