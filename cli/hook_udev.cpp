@@ -85,9 +85,11 @@ UdevAnswer answer_for(const locality::Device& device, const UdevSources& sources
         if (!absent) computed.shared = "unknown";  // an administrator's decision may stand there
         return computed;
     }
-    std::vector<std::string> words{device.name, device.id};
-    for (const auto& identifier : device.identifiers) words.push_back(identifier.value);
-    const auto candidates = devices_mentioning(*sources.state, words);
+    std::vector<Mention> mentions{{"name", device.name}, {"id", device.id}};
+    for (const auto& identifier : device.identifiers) {
+        if (identifier.quality() != locality::Quality::none) mentions.push_back({"value", identifier.value});
+    }
+    const auto candidates = devices_mentioning(*sources.state, mentions);
     if (!candidates) {
         computed.shared = "unknown";
         return computed;

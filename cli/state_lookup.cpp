@@ -57,15 +57,15 @@ std::optional<std::vector<std::string_view>> elements(std::string_view text, siz
     return at < text.size() ? std::optional(out) : std::nullopt;
 }
 
-bool holds_any(std::string_view element, const std::vector<std::string>& quoted) {
-    return std::any_of(quoted.begin(), quoted.end(), [&](const std::string& word) {
-        return ::memmem(element.data(), element.size(), word.data(), word.size()) != nullptr;
+bool holds_any(std::string_view element, const std::vector<std::string>& texts) {
+    return std::any_of(texts.begin(), texts.end(), [&](const std::string& text) {
+        return ::memmem(element.data(), element.size(), text.data(), text.size()) != nullptr;
     });
 }
 
 }  // namespace
 
-Result<std::vector<Json>> devices_mentioning(std::string_view state, const std::vector<std::string>& words) {
+Result<std::vector<Json>> devices_mentioning(std::string_view state, const std::vector<Mention>& mentions) {
     // no JSON string can hold these bytes: its quotes would be escaped
     constexpr std::string_view version = "\"version\":1", devices = "\"devices\":[";
     const size_t start = state.find(devices);
@@ -76,11 +76,11 @@ Result<std::vector<Json>> devices_mentioning(std::string_view state, const std::
     if (!parts || !version_1) {
         return make_error(std::errc::bad_message, "this is no state file of version 1");
     }
-    std::vector<std::string> quoted;
-    for (const auto& word : words) quoted.push_back(to_line(word));
+    std::vector<std::string> texts;
+    for (const auto& mention : mentions) texts.push_back(to_line(mention.key) + ":" + to_line(mention.value));
     std::vector<Json> out;
     for (const std::string_view part : *parts) {
-        if (!holds_any(part, quoted)) continue;
+        if (!holds_any(part, texts)) continue;
         Json device = Json::parse(part, nullptr, false);
         if (device.is_discarded())
             return make_error(std::errc::bad_message, "the state file holds a device that is no JSON");

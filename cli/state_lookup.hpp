@@ -12,8 +12,14 @@
 
 namespace storctl::cli {
 
-/// The devices (io.storctl.Device's type Device) whose text holds one of `words` as a whole JSON string. An error when
-/// the text is no state file of version 1.
-Result<std::vector<nlohmann::json>> devices_mentioning(std::string_view state, const std::vector<std::string>& words);
+/// A member that a device or anything inside it may have.
+struct Mention {
+    std::string key;
+    std::string value;
+};
+
+/// The devices (io.storctl.Device's type Device) in whose text one of `mentions` stands. An error when the text is no
+/// state file of version 1, as stord writes it: without blanks.
+Result<std::vector<nlohmann::json>> devices_mentioning(std::string_view state, const std::vector<Mention>& mentions);
 
 }  // namespace storctl::cli

@@ -17,8 +17,8 @@ const Json state{{"version", 1},
                    {{"id", "name.sdaa"}, {"name", "sdaa"}, {"model", "\\\""}}}},
                  {"nodes", {{{"name", "sdb"}}}}};
 
-std::vector<std::string> ids(const std::vector<std::string>& words) {
-    const auto found = devices_mentioning(state.dump(), words);
+std::vector<std::string> ids(const std::vector<Mention>& mentions) {
+    const auto found = devices_mentioning(state.dump(), mentions);
     REQUIRE(found);
     std::vector<std::string> out;
     for (const Json& device : *found) out.push_back(text_of(device, "id"));
@@ -27,25 +27,26 @@ std::vector<std::string> ids(const std::vector<std::string>& words) {
 
 }  // namespace
 
-TEST_CASE("devices are found by whole strings, wherever they stand in the device") {
+TEST_CASE("devices are found by whole members, wherever they stand in the device") {
     using Ids = std::vector<std::string>;
-    CHECK(ids({"sda"}) == Ids{"naa6.1"});
-    CHECK(ids({"sdc"}) == Ids{"naa6.2"});
-    CHECK(ids({"sdaa", "dm-0"}) == Ids{"naa6.2", "name.sdaa"});
-    CHECK(ids({"sdz"}).empty());
+    CHECK(ids({{"name", "sda"}}) == Ids{"naa6.1"});
+    CHECK(ids({{"name", "sdc"}}) == Ids{"naa6.2"});
+    CHECK(ids({{"name", "sdaa"}, {"name", "dm-0"}}) == Ids{"naa6.2", "name.sdaa"});
+    CHECK(ids({{"name", "sdz"}}).empty());
+    CHECK(ids({{"model", "sda"}}).empty());
     CHECK(ids({}).empty());
-    CHECK(ids({"a \"}]{[ \\"}) == Ids{"naa6.1"});
+    CHECK(ids({{"model", "a \"}]{[ \\"}}) == Ids{"naa6.1"});
 }
 
 TEST_CASE("every prefix of a state file is refused or understood, never more than it says") {
     const std::string text = state.dump();
     for (size_t length = 0; length < text.size(); ++length) {
         CAPTURE(length);
-        const auto found = devices_mentioning(std::string_view(text).substr(0, length), {"sda"});
+        const auto found = devices_mentioning(std::string_view(text).substr(0, length), {{"name", "sda"}});
         if (found) CHECK(found->size() == 1);
     }
-    CHECK_FALSE(devices_mentioning("", {"sda"}));
-    CHECK_FALSE(devices_mentioning("{\"version\":1,\"devices\":[{\"name\":\"sda\"", {"sda"}));
-    CHECK_FALSE(devices_mentioning("{\"version\":2,\"devices\":[]}", {"sda"}));
-    CHECK_FALSE(devices_mentioning("{\"version\":1,\"devices\":[{\"name\":\"sda\",}]}", {"sda"}));
+    CHECK_FALSE(devices_mentioning("", {{"name", "sda"}}));
+    CHECK_FALSE(devices_mentioning("{\"version\":1,\"devices\":[{\"name\":\"sda\"", {{"name", "sda"}}));
+    CHECK_FALSE(devices_mentioning("{\"version\":2,\"devices\":[]}", {{"name", "sda"}}));
+    CHECK_FALSE(devices_mentioning("{\"version\":1,\"devices\":[{\"name\":\"sda\",}]}", {{"name", "sda"}}));
 }
