@@ -1,13 +1,11 @@
 #include "daemon/device_service.hpp"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <set>
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <pwd.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -16,6 +14,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "control/interfaces.hpp"
+#include "daemon/author.hpp"
 #include "daemon/device_service_view.hpp"
 #include "daemon/discovery.hpp"
 
@@ -28,13 +27,6 @@ using nlohmann::json;
 constexpr size_t reason_limit_bytes = 256;
 // mounts change in bursts as well (a container's start is a dozen)
 constexpr std::chrono::milliseconds mounts_settle{200};
-
-std::string author_of(const control::Peer& peer) {
-    std::array<char, 4096> buffer;
-    passwd entry{}, *found = nullptr;
-    ::getpwuid_r(peer.uid, &entry, buffer.data(), buffer.size(), &found);
-    return found == nullptr ? fmt::format("uid {}", peer.uid) : fmt::format("{} (uid {})", found->pw_name, peer.uid);
-}
 
 std::vector<std::string> ids_of(const std::vector<DeviceView>& views, const std::vector<size_t>& indices) {
     std::vector<std::string> out;
