@@ -175,7 +175,7 @@ Result<void> ControlPlane::start_nodes() {
     nodes_ = TRY(NodeService::open(loop_, *db_, hub_, *devices_, *supervisor_, paths, node_settings(config_)));
     bool settled = false;
     TRY(nodes_->resume([&settled] { settled = true; }));
-    // every adopted node answers, or its reply timeout passes
+    // who waits for stord to be ready (a virtual machine manager) finds the nodes serving, as far as they can
     while (!settled && state_ == State::starting) TRY(loop_.run_once(std::chrono::seconds(1)));
     return {};
 }
@@ -285,7 +285,10 @@ void ControlPlane::set_state(State state) {
 
 void ControlPlane::changed() {
     state_file_->touch();
-    if (state_ == State::running) notify_status(status_line());
+    if (state_ != State::running) return;
+    const std::string line = status_line();
+    if (line != last_status_line_) notify_status(line);
+    last_status_line_ = line;
 }
 
 std::string ControlPlane::status_line() const {

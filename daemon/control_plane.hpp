@@ -68,6 +68,7 @@ class ControlPlane {
     std::string host_;
     const WallTime started_ = wall_now();
     const std::chrono::steady_clock::time_point started_steady_ = std::chrono::steady_clock::now();
+    std::string last_status_line_;
     EventHub hub_;
     // destroyed from below: first what clients reach, last what keeps others away
     std::vector<InstanceLock> locks_;

@@ -62,12 +62,8 @@ void ManagedNode::create(Started done) {
 
 void ManagedNode::resume(std::function<void()> settled) {
     settled_ = std::move(settled);
-    if (link_->connect_now()) {
-        deadline_.arm(environment_.settings.reply_timeout);
-        return;
-    }
+    deadline_.arm(environment_.settings.reply_timeout);
     start_process();
-    settle();
 }
 
 void ManagedNode::settle() {
@@ -144,7 +140,10 @@ void ManagedNode::on_description(const json& description) {
     save_backing();
     const bool serving = description.value("state", "") == "serving";
     const std::string message = description.value("message", "");
-    if (stop_done_) return environment_.changed(record_.name);
+    if (stop_done_) {
+        if (std::exchange(stop_when_up_, false)) request_stop();
+        return environment_.changed(record_.name);
+    }
     if (serving) {
         policy_.serving(RestartPolicy::Clock::now());
         reopen_timer_.enable(false);
@@ -233,6 +232,7 @@ void ManagedNode::restart_later(const std::string& reason, RestartPolicy::Death 
     log::warning("node '{}': {}", record_.name, message);
     set_state(decision.failed ? NodeState::failed : NodeState::restarting, message);
     restart_timer_.arm(decision.delay);
+    settle();
     if (environment_.supervisor.has_status()) link_->seek();  // the supervisor may be quicker
 }
 
@@ -246,9 +246,10 @@ void ManagedNode::on_deadline() {
         log::warning("node '{}': its process did not end after it was stopped, killing it", record_.name);
         return end_by_force();
     }
-    if (stop_done_) return end_stop(not_stopped("its connection broke"));
+    if (stop_done_) return end_stop(not_stopped("its process does not answer"));
     settle();
-    set_state(state_, "its process does not answer");
+    if (!link_->connected() && !coming_up_) return;  // it waits for its next start
+    set_state(state_, "its process does not answer yet");
 }
 
 void ManagedNode::end_by_force() {
@@ -268,14 +269,20 @@ void ManagedNode::stop(bool force, Stopped done) {
     stop_done_ = std::move(done);
     may_kill_ = force;
     restart_timer_.enable(false);
-    if (link_->connected()) {
-        return link_->call("Stop", {{"force", force}}, environment_.settings.start_timeout,
-                           guarded([this](const Result<control::Reply>& reply) { on_stop_reply(reply); }));
+    if (link_->connected()) return request_stop();
+    if (coming_up_) {
+        stop_when_up_ = true;
+        return deadline_.arm(environment_.settings.start_timeout);
     }
     if (!process_) return end_by_force();  // nothing runs; the supervisor is told not to start it
     if (!force) return end_stop(not_stopped(fmt::format("its process {} does not answer", process_->pid())));
     set_state(NodeState::stopping, "being killed");
     end_by_force();
+}
+
+void ManagedNode::request_stop() {
+    link_->call("Stop", {{"force", may_kill_}}, environment_.settings.start_timeout,
+                guarded([this](const Result<control::Reply>& reply) { on_stop_reply(reply); }));
 }
 
 ManagedNode::StopFailure ManagedNode::not_stopped(const std::string& why) const {
@@ -307,6 +314,7 @@ void ManagedNode::on_stop_reply(const Result<control::Reply>& reply) {
 
 void ManagedNode::end_stop(std::optional<StopFailure> failure) {
     deadline_.enable(false);
+    stop_when_up_ = false;
     if (!failure) environment_.supervisor.stop(record_.name);
     std::exchange(stop_done_, nullptr)(std::move(failure));
 }

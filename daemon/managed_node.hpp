@@ -104,6 +104,7 @@ class ManagedNode {
 
     void end_start(std::optional<StartFailure> failure);
     void end_stop(std::optional<StopFailure> failure);
+    void request_stop();
     void on_stop_reply(const Result<control::Reply>& reply);
     StopFailure not_stopped(const std::string& why) const;
     void end_by_force();
@@ -136,8 +137,9 @@ class ManagedNode {
     EventSource poll_timer_;
     EventSource deadline_;  // of a start or a stop
     EventSource reopen_timer_;
-    bool coming_up_ = false;  // started and not connected yet
-    bool may_kill_ = false;   // the stop under way may end in SIGKILL
+    bool coming_up_ = false;     // started and not connected yet
+    bool may_kill_ = false;      // the stop under way may end in SIGKILL
+    bool stop_when_up_ = false;  // the stop under way waits until the process can be asked
     bool reopening_ = false;
     Started start_done_;
     Stopped stop_done_;

@@ -33,7 +33,8 @@ class NodeService {
                                                      DeviceService& devices, Supervisor& supervisor, NodePaths paths,
                                                      NodeSettings settings);
 
-    /// Adopts the nodes of the records that live and starts the others. `settled` once: every adopted one has answered.
+    /// Adopts the nodes of the records that live and starts the others. `settled` once: each has described
+    /// itself or ended, or its time to answer is over.
     Result<void> resume(std::function<void()> settled);
     Result<void> serve(control::Server& server);
     void set_settings(const NodeSettings& settings) { environment_.settings = settings; }

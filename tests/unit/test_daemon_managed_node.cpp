@@ -243,11 +243,33 @@ TEST_CASE("a node without a live process is started and waits for its backing") 
     scene.located.reset();
     bool settled = false;
     scene.node->resume([&] { settled = true; });
-    CHECK(settled);
+    CHECK_FALSE(settled);
     REQUIRE(scene.until_state(NodeState::serving));
+    CHECK(settled);
     CHECK(scene.supervisor.started == 1);
     CHECK(scene.spec().wait_for_backing);
     CHECK(scene.spec().expected_size_bytes == 4096);
+}
+
+TEST_CASE("a node that cannot be started does not hold up the start of the others") {
+    Scene scene;
+    bool settled = false;
+    SUBCASE("it ends") { scene.supervisor.behaviour.exit_at_once = 1; }
+    SUBCASE("it is silent") {
+        scene.environment.settings.reply_timeout = 20ms;
+        scene.supervisor.behaviour.silent = true;
+    }
+    scene.node->resume([&] { settled = true; });
+    REQUIRE(scene.until([&] { return settled; }));
+    CHECK(scene.node->state() != NodeState::serving);
+}
+
+TEST_CASE("a node that is just starting is asked to stop once it can be") {
+    Scene scene;
+    scene.node->resume([] {});
+    CHECK_FALSE(scene.stop(false).has_value());
+    CHECK(scene.supervisor.started == 1);
+    CHECK(::kill(scene.supervisor.last, 0) == -1);
 }
 
 TEST_CASE("a lost backing is opened again when it is back") {
