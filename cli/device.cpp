@@ -49,16 +49,17 @@ Exit device_show(const Invocation& invocation) {
 
 Exit device_share(const Invocation& invocation) {
     Connection stord(invocation.run_dir());
-    Json parameters{{"id", invocation.value("ID")}, {"value", invocation.value("VALUE")}};
+    Json parameters{
+        {"id", invocation.value("ID")}, {"value", invocation.value("VALUE")}, {"dry_run", invocation.has("dry-run")}};
     if (invocation.has("reason")) parameters["reason"] = invocation.value("reason");
     const auto answer = stord.call("io.storctl.Device.SetSharing", std::move(parameters));
     if (!answer) return stord.exit();
     if (invocation.has("json")) return show_device(invocation, *answer);
     const Json& device = member(*answer, "device");
     const Json& sharing = member(device, "sharing");
-    put(fmt::format("{}: shared {} ({}): {}\n", printable(text_of(device, "id")),
-                    flag_of(sharing, "shared") ? "true" : "false", printable(text_of(sharing, "basis")),
-                    printable(text_of(sharing, "reason"))));
+    put(fmt::format("{}: {}shared {} ({}): {}\n", printable(text_of(device, "id")),
+                    invocation.has("dry-run") ? "would be " : "", flag_of(sharing, "shared") ? "true" : "false",
+                    printable(text_of(sharing, "basis")), printable(text_of(sharing, "reason"))));
     return Exit::done;
 }
 

@@ -85,6 +85,7 @@ std::vector<Verb> of_device() {
                         .values = "true|false|auto",
                         .help = "true, false, or auto: as the rule says"}},
          .options = {{.name = "reason", .letter = 'r', .value_name = "TEXT", .help = "why; kept with the decision"},
+                     dry_run,
                      json},
          .run = device_share},
         {.object = "device",

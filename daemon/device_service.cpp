@@ -77,6 +77,8 @@ class Service final : public DeviceService {
     void show(Call call) const;
     void set_sharing(Call call);
     void rescan_call(Call call);
+    DeviceView as_decided(DeviceView view, const std::string& value, const std::string& reason,
+                          const control::Peer& peer) const;
     Result<void> store_decision(const DeviceView& view, const std::string& value, const std::string& reason,
                                 const control::Peer& peer);
 
@@ -303,6 +305,10 @@ void Service::set_sharing(Call call) {
                            {"message", fmt::format("{} cannot be marked shared: {}", view->device.name, *refusal)},
                            {"blockers", {*view->device.conflict}}});
     }
+    const auto dry_run = parameters.find("dry_run");
+    if (dry_run != parameters.end() && dry_run->is_boolean() && dry_run->get<bool>()) {
+        return call.reply({{"device", to_json(as_decided(*view, value, reason, call.peer()))}});
+    }
     if (auto stored = store_decision(*view, value, reason, call.peer()); !stored) {
         log::error("cannot keep the sharing of '{}': {}", id, stored.error().message());
         return call.error("io.storctl.InternalError",
@@ -314,6 +320,17 @@ void Service::set_sharing(Call call) {
     refresh();
     view = device_for(call, id);
     if (view != nullptr) call.reply({{"device", to_json(*view)}});
+}
+
+/// The device as it would be with this decision.
+DeviceView Service::as_decided(DeviceView view, const std::string& value, const std::string& reason,
+                               const control::Peer& peer) const {
+    std::optional<locality::AdminDecision> decision;
+    if (value != "auto") {
+        decision = {.shared = value == "true", .reason = reason, .author = author_of(peer), .time = wall_now()};
+    }
+    view.sharing = locality::decide_sharing(sharing_case(view, options_.host), decision);
+    return view;
 }
 
 /// Stored first, then in force. One decision per device: those under its other identifiers go.

@@ -250,8 +250,9 @@ def test_parameters():
         assert sent('node', 'create', 'a', '-d', 'sda', '--open=shared', '-l', '-n') == {
             'name': 'a', 'device': 'sda', 'loop': True, 'dry_run': True, 'open': 'shared'}
         assert sent('node', 'create', 'a', '-d', './x.raw', cwd='/tmp')['device'] == '/tmp/./x.raw'
-        assert sent('device', 'share', 'sda', 'true', '-r', 'zwei Wörter') == {'id': 'sda', 'value': 'true', 'reason': 'zwei Wörter'}
-        assert sent('device', 'share', 'sda', 'auto') == {'id': 'sda', 'value': 'auto'}
+        assert sent('device', 'share', 'sda', 'true', '-r', 'zwei Wörter') == {
+            'id': 'sda', 'value': 'true', 'reason': 'zwei Wörter', 'dry_run': False}
+        assert sent('device', 'share', 'sda', 'auto', '-n') == {'id': 'sda', 'value': 'auto', 'dry_run': True}
         assert sent('node', 'remove', 'web1', '--force') == {'name': 'web1', 'force': True}
         server.calls.clear()
         expect(storctl(server, 'node', 'remove', 'web1', '--dry-run'), 8, err=['pid 4711 (qemu-system-x86)', '--force'])

@@ -72,7 +72,7 @@ def check_storctl(folder, program):
             problems.append(f'{page.name}: {verb.path} is not mentioned')
     shared = {spelling for verb in verbs for option in verb.options for spelling in spelled([option])
               if sum(option.name in [other.name for other in each.options] for each in verbs) > 2}
-    shared -= {'--dry-run', '-n'}
+    shared -= {"--dry-run", "-n"}
     same(page.name, 'option', page.defined_options(), common | shared | {'--version'})
     codes = re.findall(r'^\*(\d)\*$', page.section('EXIT STATUS'), re.M)
     same(page.name, 'exit status', set(codes), set('0123456789'))

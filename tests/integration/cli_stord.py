@@ -132,6 +132,10 @@ def check_devices(stord):
     stord.storctl('device', 'show', device['id'], out=[device['id'], device['sharing']['reason'], 'identifiers:', 'paths:'])
     stord.storctl('device', 'show', 'no-such-device', code=5, err='no-such-device')
 
+    sharing = stord.document('device', 'share', device['id'], 'true', '--dry-run')['device']['sharing']
+    assert sharing['shared'] is True and sharing['basis'] == 'admin', sharing
+    stord.storctl('device', 'share', device['id'], 'true', '-n', out='would be shared true (admin)')
+    assert stord.document('device', 'show', device['id'])['device']['sharing'] == device['sharing'], 'a dry run changed something'
     shared = stord.document('device', 'share', device['id'], 'true', '--reason', 'zwei Köpfe')['device']['sharing']
     assert shared['shared'] is True and shared['basis'] == 'admin' and 'zwei Köpfe' in shared['reason'], shared
     stord.storctl('device', 'list', '-o', 'SHARED,BASIS,REASON,AUTHOR', out=['yes', 'admin', 'zwei Köpfe', 'root'])
