@@ -22,6 +22,7 @@ namespace {
 using nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
+constexpr std::string_view udev_run_dir = "/run/storctl";
 constexpr mode_t state_folder_mode = 0700;
 constexpr mode_t run_folder_mode = 0755;
 constexpr rlim_t wanted_descriptors = 65536;
@@ -114,6 +115,7 @@ Result<void> ControlPlane::start() {
     TRY(start_devices());
     TRY(start_nodes());
     TRY(start_control());
+    TRY(start_udev_publisher());
     TRY(state_file_->write());
     TRY(loop_.enable_watchdog());
     return {};
@@ -190,6 +192,15 @@ Result<void> ControlPlane::start_control() {
     TRY(status_service_->serve(*server_));
     TRY(devices_->serve(*server_));
     return nodes_->serve(*server_);
+}
+
+/// Only for the run directory that the udev rules read: their helper would not see what another one says.
+Result<void> ControlPlane::start_udev_publisher() {
+    if (options_.run_dir != udev_run_dir || devices_->event_source() != "udev") return {};
+    auto publisher = TRY(UdevPublisher::for_this_host());
+    udev_publisher_ = std::move(publisher);
+    state_file_->on_written([this](const json& contents) { udev_publisher_->compare(contents.at("devices")); });
+    return {};
 }
 
 Result<int> ControlPlane::run() {

@@ -23,6 +23,7 @@
 #include "daemon/state_file.hpp"
 #include "daemon/status_service.hpp"
 #include "daemon/supervisor.hpp"
+#include "daemon/udev_publisher.hpp"
 
 namespace storctl {
 
@@ -46,6 +47,7 @@ class ControlPlane {
     Result<void> start_devices();
     Result<void> start_nodes();
     Result<void> start_control();
+    Result<void> start_udev_publisher();
     Result<Config> read_config() const;
     void apply_config();
 
@@ -78,6 +80,7 @@ class ControlPlane {
     std::unique_ptr<Supervisor> supervisor_;
     std::unique_ptr<NodeService> nodes_;
     std::optional<StatusService> status_service_;
+    std::optional<UdevPublisher> udev_publisher_;
     std::unique_ptr<StateFile> state_file_;
     std::unique_ptr<control::Server> server_;
     EventSource drain_timer_;

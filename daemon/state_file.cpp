@@ -53,8 +53,10 @@ void StateFile::write_if_pending() {
 Result<void> StateFile::write() {
     pending_ = false;
     const auto start = Clock::now();
-    const std::string text = contents_().dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    const nlohmann::json contents = contents_();
+    const std::string text = contents.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
     auto done = write_file_atomic(path_, text, file_mode, false);
+    if (done && on_written_) on_written_(contents);
     const auto end = Clock::now();
     not_before_ = end + rest_factor * (end - start);
     return done;

@@ -23,6 +23,8 @@ class StateFile {
     void touch();
     /// Written now.
     Result<void> write();
+    /// Called after each write with what the file says; must not change it.
+    void on_written(std::function<void(const nlohmann::json& contents)> callback) { on_written_ = std::move(callback); }
 
  private:
     using Clock = std::chrono::steady_clock;
@@ -31,6 +33,7 @@ class StateFile {
 
     std::string path_;
     Contents contents_;
+    std::function<void(const nlohmann::json&)> on_written_;
     EventSource when_idle_;
     EventSource deadline_;
     bool pending_ = false;
