@@ -1,13 +1,27 @@
 #include "base/io_ring.hpp"
 
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 namespace storctl {
 namespace {
 
 Error ring_error(const char* what, int result) { return errno_error(std::string("io_uring: cannot ") + what, -result); }
+
+constexpr size_t poll_outstanding_limit = 4;  // the eventfd, the next receive, and one or two requests
+
+IoCompletion nobody{.done = [](IoCompletion&, int) {}};
+
+void spin_pause() {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 
 }  // namespace
 
@@ -17,12 +31,15 @@ uint64_t monotonic_ns() {
     return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
-Result<std::unique_ptr<IoRing>> IoRing::create(unsigned entries) {
+Result<std::unique_ptr<IoRing>> IoRing::create(unsigned entries, uint64_t poll_limit_ns) {
     std::unique_ptr<IoRing> ring(new IoRing);
+    // with one CPU whoever we wait for could not run meanwhile
+    ring->poll_ = AdaptivePoll(::sysconf(_SC_NPROCESSORS_ONLN) > 1 ? poll_limit_ns : 0);
     // Completions run in our own io_uring_enter instead of interrupting whatever we do (6.1); older kernels: plainly.
     constexpr unsigned wanted = IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL;
-    int r =
-        io_uring_queue_init(entries, &ring->ring_, wanted | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+    int r = io_uring_queue_init(
+        entries, &ring->ring_,
+        wanted | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
     if (r == -EINVAL) r = io_uring_queue_init(entries, &ring->ring_, wanted);
     if (r == -ENOSYS || r == -EPERM) {
         return make_error(
@@ -69,10 +86,10 @@ void IoRing::reserve(unsigned count) {
     if (io_uring_sq_space_left(&ring_) < count) io_uring_submit(&ring_);
 }
 
-io_uring_sqe* IoRing::entry(IoCompletion& completion) {
+io_uring_sqe* IoRing::free_entry(IoCompletion& completion) {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-    while (sqe ==
-           nullptr) {  // submitting empties the queue; it fails only for want of memory, then again until it goes
+    // submitting empties the queue; it fails only for want of memory, then again until it goes
+    while (sqe == nullptr) {
         io_uring_submit(&ring_);
         sqe = io_uring_get_sqe(&ring_);
     }
@@ -80,10 +97,12 @@ io_uring_sqe* IoRing::entry(IoCompletion& completion) {
     return sqe;
 }
 
-io_uring_sqe* IoRing::entry_without_result() {
-    static IoCompletion nobody{.done = [](IoCompletion&, int) {}};
-    return entry(nobody);
+io_uring_sqe* IoRing::entry(IoCompletion& completion) {
+    ++outstanding_;
+    return free_entry(completion);
 }
+
+io_uring_sqe* IoRing::entry_without_result() { return free_entry(nobody); }
 
 void IoRing::arm_wake() { io_uring_prep_read(entry(wake_), wake_fd_.get(), &wake_count_, sizeof wake_count_, 0); }
 
@@ -116,6 +135,7 @@ void IoRing::complete_batch() {
         for (unsigned i = 0; i < count; ++i) {
             auto* completion = static_cast<IoCompletion*>(io_uring_cqe_get_data(cqes[i]));
             const int result = cqes[i]->res;
+            if (completion != &nobody) --outstanding_;
             completion->done(*completion, result);
         }
         io_uring_cq_advance(&ring_, count);
@@ -123,9 +143,48 @@ void IoRing::complete_batch() {
     }
 }
 
+/// Something to reap, or to be reaped after the kernel has run what it put off (IORING_SQ_TASKRUN): seen without a
+/// system call.
+bool IoRing::ready() const {
+    return io_uring_cq_ready(&ring_) > 0 ||
+           (__atomic_load_n(ring_.sq.kflags, __ATOMIC_ACQUIRE) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+int IoRing::wait() {
+    const uint64_t began = monotonic_ns();
+    // with more in flight sleeping gathers completions into batches, which pays more than waking early
+    const uint64_t budget = outstanding_ <= poll_outstanding_limit ? poll_.budget_ns(began) : 0;
+    int r = 0;
+    if (budget > 0) {
+        r = io_uring_submit_and_get_events(&ring_);
+        uint64_t now = began;
+        while (r >= 0 && !ready() && now - began < budget) {
+            spin_pause();
+            now = monotonic_ns();
+        }
+        if (r >= 0 && ready()) {
+            r = io_uring_get_events(&ring_);
+            note_preemption(now);
+            poll_.waited(now - began);
+            return r;
+        }
+    }
+    if (r >= 0) r = io_uring_submit_and_wait(&ring_, 1);
+    poll_.waited(monotonic_ns() - began);
+    return r;
+}
+
+void IoRing::note_preemption(uint64_t now_ns) {
+    constexpr uint64_t interval_ns = 1'000'000;
+    if (now_ns < preemption_looked_ns_ + interval_ns) return;
+    preemption_looked_ns_ = now_ns;
+    rusage usage{};
+    if (::getrusage(RUSAGE_THREAD, &usage) == 0) poll_.preempted(static_cast<uint64_t>(usage.ru_nivcsw), now_ns);
+}
+
 Result<void> IoRing::run(const std::function<void()>& after_batch) {
     while (!stopping_) {
-        const int r = io_uring_submit_and_wait(&ring_, 1);
+        const int r = wait();
         if (r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY) return ring_error("wait for completions", r);
         turn_time_ns_ = monotonic_ns();
         complete_batch();

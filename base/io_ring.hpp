@@ -13,6 +13,7 @@
 
 #include <liburing.h>
 
+#include "base/adaptive_poll.hpp"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
 
@@ -27,8 +28,9 @@ struct IoCompletion {
 class IoRing {
  public:
     /// `entries`: submission slots of one batch; a fuller batch is submitted in several parts.
+    /// `poll_limit_ns`: busy-poll for waits up to this long (see adaptive_poll.hpp), 0 never.
     /// not_supported with a hint where the kernel or its policy has no io_uring.
-    static Result<std::unique_ptr<IoRing>> create(unsigned entries);
+    static Result<std::unique_ptr<IoRing>> create(unsigned entries, uint64_t poll_limit_ns = 0);
     ~IoRing();
     IoRing(const IoRing&) = delete;
     IoRing& operator=(const IoRing&) = delete;
@@ -41,7 +43,7 @@ class IoRing {
     Result<void> start();
     /// A free submission entry bound to `completion`, to be filled by an io_uring_prep_* function at once.
     io_uring_sqe* entry(IoCompletion& completion);
-    /// An entry whose result nobody waits for.
+    /// An entry whose result nobody waits for (it may be skipped on success).
     io_uring_sqe* entry_without_result();
     /// Makes room for `count` entries in one batch: a linked chain must not be split.
     void reserve(unsigned count);
@@ -61,6 +63,10 @@ class IoRing {
         IoRing* ring = nullptr;
     };
     IoRing() = default;
+    io_uring_sqe* free_entry(IoCompletion& completion);
+    bool ready() const;
+    int wait();
+    void note_preemption(uint64_t now_ns);
     void arm_wake();
     static void on_wake(IoCompletion& self, int result);
     void complete_batch();
@@ -69,6 +75,9 @@ class IoRing {
     bool created_ = false;
     bool stopping_ = false;
     uint64_t turn_time_ns_ = 0;
+    AdaptivePoll poll_{0};
+    size_t outstanding_ = 0;  // entries whose result is still to come
+    uint64_t preemption_looked_ns_ = 0;
     Wake wake_;
     UniqueFd wake_fd_;
     uint64_t wake_count_ = 0;

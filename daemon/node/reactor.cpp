@@ -54,7 +54,7 @@ Reactor::Reactor(const Spec& spec, std::unique_ptr<FuseChannel> channel, std::un
 
 Result<std::unique_ptr<Reactor>> Reactor::start(const Spec& spec, std::unique_ptr<FuseChannel> channel, int backing_fd,
                                                 Geometry geometry, bool read_only, ReactorListener listener) {
-    auto ring = TRY(IoRing::create(ring_entries));
+    auto ring = TRY(IoRing::create(ring_entries, spec.poll_limit_us * 1000));
     // before the ring learns of the descriptor: Linux 6.1 looks at O_NONBLOCK only when it is registered, and then
     // answers every read with EAGAIN
     TRY(channel->negotiate());

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int spec_version = 1;
 constexpr size_t longest_name = 64;
+constexpr uint64_t longest_poll_us = 10'000;
 
 Error bad(const std::string& where, const std::string& what) {
     return make_error(std::errc::invalid_argument, fmt::format("node specification '{}': {}", where, what));
@@ -51,6 +52,9 @@ Result<Spec> Spec::parse(const std::string& json_text, const std::string& where)
         spec.expected_size_bytes = root.value("expected_size_bytes", spec.expected_size_bytes);
         spec.expected_logical_block_bytes =
             root.value("expected_logical_block_bytes", spec.expected_logical_block_bytes);
+        spec.poll_limit_us = root.value("poll_limit_us", spec.poll_limit_us);
+        if (spec.poll_limit_us > longest_poll_us)
+            return bad(where, fmt::format("key 'poll_limit_us' is above {}", longest_poll_us));
         spec.wait_for_backing = root.value("wait_for_backing", spec.wait_for_backing);
     } catch (const Json::exception& error) {
         return bad(where, error.what());
@@ -81,6 +85,7 @@ std::string Spec::to_json() const {
         {"open", std::string(to_text(open))},
         {"expected_size_bytes", expected_size_bytes},
         {"expected_logical_block_bytes", expected_logical_block_bytes},
+        {"poll_limit_us", poll_limit_us},
         {"wait_for_backing", wait_for_backing},
     };
     return root.dump(2) + "\n";

@@ -23,6 +23,7 @@ struct Spec {
     uint64_t expected_size_bytes =
         0;  ///< last known size: served (with EIO) while the backing is absent; 0: must be present
     uint32_t expected_logical_block_bytes = 512;
+    uint64_t poll_limit_us = 100;   ///< busy-poll for waits up to this long while I/O flows; 0: never
     bool wait_for_backing = false;  ///< start in state backing-lost when the backing cannot be opened
 
     /// Errors name the file and the key.

@@ -173,3 +173,33 @@ TEST_CASE("the ring completes operations and runs posted work on its own thread"
     for (const Write& write : writes) CHECK(write.result == 1);
     CHECK(read_file(folder.path() + "/f")->size() == writes.size());
 }
+
+TEST_CASE("polling grows with short waits, ends with long ones, and yields to others") {
+    AdaptivePoll poll(100'000);
+    CHECK(poll.budget_ns(0) == 0);
+    poll.waited(2'000);
+    CHECK(poll.budget_ns(0) == AdaptivePoll::first_budget_ns);
+    poll.waited(50'000);
+    CHECK(poll.budget_ns(0) == 75'000);
+    poll.waited(90'000);
+    CHECK(poll.budget_ns(0) == 100'000);
+    poll.waited(10'000);
+    CHECK(poll.budget_ns(0) == 100'000);
+
+    SUBCASE("a wait beyond the limit ends it") {
+        poll.waited(100'001);
+        CHECK(poll.budget_ns(0) == 0);
+    }
+    SUBCASE("losing the CPU holds it off for a while") {
+        poll.preempted(7, 1'000);  // the count that it starts from
+        CHECK(poll.budget_ns(1'000) == 100'000);
+        poll.preempted(8, 2'000);
+        CHECK(poll.budget_ns(2'000) == 0);
+        CHECK(poll.budget_ns(2'000 + AdaptivePoll::hold_off_ns) == 100'000);
+    }
+    SUBCASE("a limit of zero never polls") {
+        AdaptivePoll never(0);
+        never.waited(0);
+        CHECK(never.budget_ns(0) == 0);
+    }
+}
