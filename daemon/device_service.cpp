@@ -315,8 +315,7 @@ void Service::set_sharing(Call call) {
                           {{"message", fmt::format("the decision could not be stored, nothing was changed: {}",
                                                    stored.error().message())}});
     }
-    log::notice("sharing of device {} set to {} by {}, pid {} ({}): '{}'", id, value, author_of(call.peer()),
-                call.peer().pid, call.peer().executable, reason);
+    log::notice("sharing of device {} set to {} by {}: '{}'", id, value, author_of(call.peer()), reason);
     refresh();
     view = device_for(call, id);
     if (view != nullptr) call.reply({{"device", to_json(*view)}});

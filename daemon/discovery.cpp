@@ -103,16 +103,14 @@ void Discovery::receive() {
             touch(device.get());
             continue;
         }
-        if (errno == ENOBUFS) {
-            ++overflows_;
-            log::warning("device events were lost (the monitor's buffer overflowed); enumerating all devices again");
-            if (auto begun = rescan(); !begun) {
-                log::error("{}; the devices known so far are kept", begun.error().message());
-            }
-            continue;
+        if (errno != ENOBUFS) break;
+        ++overflows_;
+        log::warning("device events were lost (the monitor's buffer overflowed); enumerating all devices again");
+        if (auto begun = rescan(); !begun) {
+            log::error("{}; the devices known so far are kept", begun.error().message());
         }
-        return;
     }
+    flush_soon();
 }
 
 void Discovery::touch(udev_device* device) {
@@ -121,14 +119,15 @@ void Discovery::touch(udev_device* device) {
     const bool removed = text_or_empty(udev_device_get_action(device)) == "remove";
     if (touched_.empty()) first_touch_ = std::chrono::steady_clock::now();
     touched_[base_name(syspath)] = {syspath, removed};
-    arm();
 }
 
-void Discovery::arm() {
+void Discovery::flush_soon() {
     using std::chrono::microseconds, std::chrono::duration_cast;
+    if (touched_.empty()) return;
     const auto left = first_touch_ + options_.longest - std::chrono::steady_clock::now();
-    const auto delay = std::min<microseconds>(options_.quiet, duration_cast<microseconds>(left));
-    flush_timer_.arm(std::max(delay, microseconds(0)));
+    // at the limit at once: setting the timer anew at each event would put it off for ever
+    if (left <= left.zero()) return flush();
+    flush_timer_.arm(std::min<microseconds>(options_.quiet, duration_cast<microseconds>(left)));
 }
 
 void Discovery::flush() {
@@ -204,7 +203,7 @@ Result<void> Discovery::rescan() {
 
 Result<void> Discovery::scan_in_steps() {
     TRY(begin_scan());
-    scan_turn_ = TRY(loop_.add_defer(options_.priority, [this] { step_scan(); }));
+    scan_turn_ = TRY(loop_.add_defer(options_.step_priority, [this] { step_scan(); }));
     return {};
 }
 
@@ -227,7 +226,7 @@ void Discovery::step_scan() {
     if (scan_at_ == scan_paths_.size()) {
         finish_scan();
     } else if (scan_turn_) {
-        auto turn = loop_.add_defer(options_.priority, [this] { step_scan(); });
+        auto turn = loop_.add_defer(options_.step_priority, [this] { step_scan(); });
         if (turn) {
             scan_turn_ = std::move(*turn);
         } else {
@@ -248,7 +247,7 @@ void Discovery::finish_scan() {
     scan_paths_.clear();
     reader_.forget();
     listener_(std::exchange(scan_batch_, {}));
-    if (!touched_.empty()) arm();
+    flush_soon();
 }
 
 }  // namespace storctl

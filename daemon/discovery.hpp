@@ -27,6 +27,7 @@ struct DiscoveryOptions {
     std::chrono::milliseconds quiet{50};     ///< a batch is handed on when no event came for this long,
     std::chrono::milliseconds longest{500};  ///< and at the latest this long after its first event
     size_t step_devices = 64;                ///< read per turn of the loop in a rescan, so that others get theirs
+    int64_t step_priority = 0;  ///< of those turns: the clients', so that neither waits for the other's end
     std::string sys = "/sys";
 };
 
@@ -69,7 +70,7 @@ class Discovery {
     void set_buffer();
     void receive();
     void touch(udev_device* device);
-    void arm();
+    void flush_soon();
     void flush();
     Result<std::vector<std::string>> enumerate();
     Result<void> begin_scan();
