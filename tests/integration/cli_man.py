@@ -78,6 +78,15 @@ def check_storctl(folder, program):
     same(page.name, 'exit status', set(codes), set('0123456789'))
 
 
+def check_json(folder):
+    """Every member of docs/json.md stands in the JSON OUTPUT of a page."""
+    text = (folder.parent / 'docs/json.md').read_text()
+    members = set(re.findall(r'"(\w+)":', ' '.join(re.findall(r'```json\n(.*?)```', text, re.S))))
+    assert len(members) > 50, members
+    pages = ' '.join(Page(folder, name).section('JSON OUTPUT') for name in ('storctl.8', 'storctl-device.8', 'storctl-node.8'))
+    same('JSON OUTPUT', 'member', set(re.findall(r'\w+', pages)) & members, members)
+
+
 def check_daemon(folder, name, program):
     """CLI11's help: every option that it shows."""
     text = subprocess.run([program, '--help'], check=True, capture_output=True, text=True).stdout
@@ -110,6 +119,7 @@ def check_keys(folder, stord):
 def main():
     folder, storctl = pathlib.Path(sys.argv[1]), sys.argv[2]
     check_storctl(folder, storctl)
+    check_json(folder)
     for program in sys.argv[3:]:
         check_daemon(folder, pathlib.Path(program).name, program)
         if program.endswith('/stord'):
