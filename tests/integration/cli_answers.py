@@ -56,7 +56,14 @@ class Stand:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(run_dir / 'io.storctl'))
         self.listener.listen()
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def close(self):
+        """The thread ends before its descriptor's number can be another server's."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join(DEADLINE_SECONDS)
+        self.listener.close()
 
     def serve(self):
         with contextlib.suppress(OSError):
@@ -93,7 +100,7 @@ def stand(answers):
         server = Stand(pathlib.Path(folder), answers)
         server.run_dir = folder
         yield server
-        server.listener.close()
+        server.close()
 
 
 def storctl(server, *words, env=(), **options):
