@@ -97,13 +97,13 @@ UsageTree usage_tree(const std::vector<const BlockFacts*>& devices) {
 
 Usage::Usage(UsageTree tree, const UsageTexts& texts) : tree_(std::move(tree)) {
     const Names names = index_names(tree_);
+    std::set<std::pair<std::string, std::string>> listed;
     for (const auto& mount : texts.mounts) {
         // an automounter's trigger is not the file system itself
         if (mount.type == "autofs") continue;
         auto found = carriers(names, mount, texts.groups);
         for (const auto& name : found) {
-            auto& places = places_[name];
-            if (!contains(places, mount.mount_point)) places.push_back(mount.mount_point);
+            if (listed.emplace(name, mount.mount_point).second) places_[name].push_back(mount.mount_point);
         }
         carriers_[mount.mount_point] = {mount.type, std::move(found)};  // the later one lies on top
     }
