@@ -261,6 +261,8 @@ void Connection::update_events() {
     if (!read && partial_watched_) {
         partial_watched_ = false;
         partial_timer_.enable(false);
+    } else if (read && !partial_watched_) {
+        watch_partial_message(false);  // read while it was paused
     }
     if (wanted != io_events_) io_.set_io_events(wanted);
     io_events_ = wanted;

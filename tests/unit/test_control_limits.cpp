@@ -168,7 +168,7 @@ TEST_CASE("a reader that takes nothing is dropped after its time") {
 }
 
 TEST_CASE("half a message and then silence ends the connection; silence alone does not") {
-    TestServer server({.partial_message_timeout = 50ms});
+    TestServer server({.partial_message_timeout = 400ms});
     RawClient silent(server.path());
     RawClient half(server.path());
     REQUIRE(half.send("{\"method\""));
@@ -186,11 +186,33 @@ TEST_CASE("half a message and then silence ends the connection; silence alone do
     const size_t middle = call.size() / 2;
     REQUIRE(busy.send(call.substr(0, middle)));
     const auto start = std::chrono::steady_clock::now();
-    while (std::chrono::steady_clock::now() - start < 200ms) {
+    while (std::chrono::steady_clock::now() - start < 600ms) {
         REQUIRE(busy.send(call.substr(middle) + call.substr(0, middle)));
         REQUIRE(busy.receive());
     }
     CHECK(silent.ask("org.example.test.Echo", {{"text", "x"}})["parameters"]["text"] == "x");
+}
+
+TEST_CASE("half a message that came while reading was paused has its time afterwards") {
+    TestServer server({.max_pending_calls = 1, .partial_message_timeout = 50ms});
+    RawClient client(server.path());
+    REQUIRE(client.call("org.example.test.Later"));
+    REQUIRE(eventually([&] { return server.later() == 1; }));
+    REQUIRE(client.send(control::to_wire({{"method", "org.example.test.Later"}}) + "{\"method\""));
+    RawClient other(server.path());
+    for (int i = 0; i < 10; ++i) other.ask("org.example.test.Echo", {{"text", "x"}});
+    const auto release = [&] {
+        server.on_loop([&] {
+            server.kept.front().reply({{"text", "late"}});
+            server.kept.clear();
+        });
+    };
+    release();
+    REQUIRE(eventually([&] { return server.later() == 1; }));
+    CHECK(client.receive());
+    release();
+    CHECK(client.receive());
+    CHECK_FALSE(client.receive());
 }
 
 TEST_CASE("reading pauses beyond the calls that may wait") {
