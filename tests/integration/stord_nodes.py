@@ -68,7 +68,7 @@ class Create(StordTestCase):
         stord.ask("Node.Create", name="there", device=image)
         hard = self.folder + "/hard"
         os.link(image, hard)
-        before = stord.state_file()["nodes"]
+        before = stord.ask("Node.List")["nodes"]
         for error, part, parameters in (
                 ("InvalidValue", "cannot name a node", {"name": "a/b", "device": image}),
                 ("InvalidValue", "cannot name a node", {"name": "x" * 65, "device": image}),
@@ -87,7 +87,7 @@ class Create(StordTestCase):
         self.assertEqual(stord.refused("Node.Show", "NotFound", name="none"), {"name": "none"})
         self.assertEqual(stord.refused("Node.Stat", "NotFound", name="none"), {"name": "none"})
         self.assertEqual(stord.refused("Node.Remove", "NotFound", name="none"), {"name": "none"})
-        self.assertEqual(stord.state_file()["nodes"], before)
+        self.assertEqual(stord.ask("Node.List")["nodes"], before)
 
     def test_a_dry_run_checks_and_creates_nothing(self):
         stord = self.stord().start()
