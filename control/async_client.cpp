@@ -36,7 +36,7 @@ class Link : public std::enable_shared_from_this<Link> {
     /// A link on which every call fails with `error`.
     static std::shared_ptr<Link> broken(EventLoop& loop, const std::string& path, int64_t priority, Error error);
 
-    void call(CallMessage message, std::chrono::milliseconds timeout, ReplyCallback on_reply);
+    void call(const CallMessage& message, std::chrono::milliseconds timeout, ReplyCallback on_reply);
     /// Nobody is called any more.
     void abandon();
     /// Every open call gets the error.
@@ -88,7 +88,7 @@ std::shared_ptr<Link> Link::broken(EventLoop& loop, const std::string& path, int
     return out;
 }
 
-void Link::call(CallMessage message, std::chrono::milliseconds timeout, ReplyCallback on_reply) {
+void Link::call(const CallMessage& message, std::chrono::milliseconds timeout, ReplyCallback on_reply) {
     auto& call = calls_.emplace_back();
     call.method = message.method;
     call.more = message.more;
@@ -216,8 +216,8 @@ class AsyncClientImplementation final : public AsyncClient {
 
 void AsyncClientImplementation::call(const std::string& method, Json parameters, std::chrono::milliseconds timeout,
                                      ReplyCallback on_reply, bool more) {
-    CallMessage message{.method = method, .parameters = std::move(parameters), .more = more};
-    if (!more || !main_->open()) return main_->call(std::move(message), timeout, std::move(on_reply));
+    const CallMessage message{.method = method, .parameters = std::move(parameters), .more = more};
+    if (!more || !main_->open()) return main_->call(message, timeout, std::move(on_reply));
 
     auto opened = Link::open(loop_, path_, priority_);
     if (opened && (*opened)->peer_pid() != main_->peer_pid()) {
@@ -225,12 +225,11 @@ void AsyncClientImplementation::call(const std::string& method, Json parameters,
     }
     const auto link = opened ? *opened : Link::broken(loop_, path_, priority_, opened.error());
     streams_.push_back(link);
-    link->call(std::move(message), timeout,
-               [this, raw = link.get(), callback = std::move(on_reply)](Result<Reply> reply) {
-                   const auto keep = callback;  // this function object goes with its link
-                   if (!reply || !reply->continues) drop_stream(*raw);
-                   keep(std::move(reply));
-               });
+    link->call(message, timeout, [this, raw = link.get(), callback = std::move(on_reply)](Result<Reply> reply) {
+        const auto keep = callback;  // this function object goes with its link
+        if (!reply || !reply->continues) drop_stream(*raw);
+        keep(std::move(reply));
+    });
 }
 
 void AsyncClientImplementation::drop_stream(Link& link) {

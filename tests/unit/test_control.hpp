@@ -79,6 +79,13 @@ class TestServer {
         });
         done.get_future().get();
     }
+    /// Another server on the same path; calls that were kept belong to nobody.
+    void restart() {
+        on_loop([this] {
+            server.reset();
+            start();
+        });
+    }
     size_t clients() {
         size_t count = 0;
         on_loop([&] { count = server->clients(); });
@@ -104,11 +111,8 @@ class TestServer {
         auto loop = EventLoop::create();
         loop_ = &*loop;
         box_ = std::move(*Mailbox::open(*loop_, 0));
-        auto opened = control::Server::listen(*loop_, options);
-        REQUIRE_MESSAGE(opened, opened.error().message());
-        server = std::move(*opened);
-        const auto added = server->add_interface(test_interface, methods());
-        REQUIRE_MESSAGE(added, added.error().message());
+        options_ = options;
+        start();
         ready.set_value();
         CHECK(loop_->run());
         kept.clear();
@@ -116,8 +120,17 @@ class TestServer {
         box_.reset();
     }
 
+    void start() {
+        auto opened = control::Server::listen(*loop_, options_);
+        REQUIRE_MESSAGE(opened, opened.error().message());
+        server = std::move(*opened);
+        const auto added = server->add_interface(test_interface, methods());
+        REQUIRE_MESSAGE(added, added.error().message());
+    }
+
     std::vector<control::Method> methods();
 
+    control::ServerOptions options_;
     TemporaryFolder folder_;
     EventLoop* loop_ = nullptr;
     std::unique_ptr<Mailbox> box_;

@@ -87,6 +87,25 @@ TEST_CASE("a blocking call hears that the server is gone") {
     CHECK(again.error().code == std::errc::no_such_file_or_directory);
 }
 
+TEST_CASE("after a restart of the server a client gets one error, and then answers") {
+    TestServer server;
+    auto client = std::move(*control::Client::connect(server.path()));
+    REQUIRE(client->call("org.example.test.Echo", {{"text", "before"}}, patience));
+    RawClient waiting(server.path());
+    REQUIRE(waiting.call("org.example.test.Later"));
+    REQUIRE(eventually([&] { return server.later() == 1; }));
+    server.restart();
+    CHECK(server.disconnects == 1);
+    CHECK_FALSE(waiting.receive());
+    const auto lost = client->call("org.example.test.Echo", {{"text", "lost"}}, patience);
+    REQUIRE_FALSE(lost);
+    CHECK(lost.error().code == std::errc::connection_reset);
+    const auto reply = client->call("org.example.test.Echo", {{"text", "after"}}, patience);
+    REQUIRE_MESSAGE(reply, reply.error().message());
+    CHECK(reply->parameters["text"] == "after");
+    server.on_loop([&] { CHECK_FALSE(server.kept.front().alive()); });
+}
+
 TEST_CASE("a subscriber may stop, and call something else") {
     TestServer server;
     auto client = std::move(*control::Client::connect(server.path()));
