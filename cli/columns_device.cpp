@@ -89,7 +89,7 @@ constexpr auto table = std::to_array<Column>({
     {"NOTES", Align::left, true, "id-conflict, undecided, not-ready, boot, read-only, in-use", notes},
     {"ID", Align::left, true, "the key for everything else", text<k_id>},
     {"DEVNODE", Align::left, false, "device node", text<k_devnode>},
-    {"KIND", Align::left, false, "disk or multipath", text<k_kind>},
+    {"KIND", Align::left, false, "disk, multipath or array", text<k_kind>},
     {"VENDOR", Align::left, false, "as the device says", text<k_vendor>},
     {"MODEL", Align::left, false, "as the device says", text<k_model>},
     {"SERIAL", Align::left, false, "as the device says", text<k_serial>},

@@ -77,6 +77,7 @@ Result<std::vector<Json>> devices_mentioning(std::string_view state, const std::
         return make_error(std::errc::bad_message, "this is no state file of version 1");
     }
     std::vector<std::string> texts;
+    texts.reserve(mentions.size());
     for (const auto& mention : mentions) texts.push_back(to_line(mention.key) + ":" + to_line(mention.value));
     std::vector<Json> out;
     for (const std::string_view part : *parts) {
