@@ -30,6 +30,7 @@ struct Config {
     uint64_t failed_after = 0;
     std::chrono::milliseconds failed_window{};
     std::chrono::milliseconds failed_delay{};
+    uint64_t poll_limit_us = 0;
 
     uint64_t max_message_bytes = 0;
     uint64_t max_clients = 0;

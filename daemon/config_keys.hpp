@@ -108,6 +108,17 @@ inline constexpr auto table = std::to_array<Key>({
      .highest = "5min",
      .sentence = "How long a node process may take to answer a question of stord."},
     {.section = "node",
+     .name = "poll_limit_us",
+     .kind = Kind::integer,
+     .effect = Effect::at_reload,
+     .field = &Config::poll_limit_us,
+     .default_text = "100",
+     .lowest = "0",
+     .highest = "10000",
+     .sentence = "While one or two requests at a time flow, a node polls for the next event up to this many "
+                 "microseconds before it sleeps: less latency for some CPU time. 0: never. Takes effect when a node "
+                 "process starts."},
+    {.section = "node",
      .name = "restart_delay",
      .kind = Kind::duration,
      .effect = Effect::at_reload,

@@ -70,6 +70,7 @@ std::string node_program(const Config& config) {
 NodeSettings node_settings(const Config& config) {
     return {.start_timeout = config.node_start_timeout,
             .reply_timeout = config.node_reply_timeout,
+            .poll_limit_us = config.poll_limit_us,
             .restart = {.first_delay = config.restart_delay,
                         .longest_delay = config.restart_delay_max,
                         .failed_after = config.failed_after,

@@ -94,15 +94,19 @@ Result<void> ManagedNode::write_spec() const {
         return make_error(std::errc{}, fmt::format("node '{}': the state database has the unknown open policy '{}'",
                                                    record_.name, record_.open));
     }
+    // a device that is not here now must not be taken by its former name, which may be another's by now
+    const bool absent = record_.device_id && !environment_.locate(record_);
     const node::Spec spec{
         .name = record_.name,
-        .backing_path = record_.backing_path,
+        .backing_path = absent ? "" : record_.backing_path,
+        .backing_kind = record_.backing_kind,
         .control_socket = paths.socket(record_.name),
         .mount_path = paths.mount(record_.name),
         .loop_link = record_.loop ? paths.loop_link(record_.name) : "",
         .open = *policy,
         .expected_size_bytes = first_start ? 0 : record_.size_bytes,
         .expected_logical_block_bytes = record_.logical_block_bytes,
+        .poll_limit_us = environment_.settings.poll_limit_us,
         .wait_for_backing = !first_start,
     };
     return write_file_atomic(paths.spec(record_.name), spec.to_json(), 0600, false);
@@ -162,7 +166,8 @@ void ManagedNode::on_description(const json& description) {
 
 void ManagedNode::save_backing() {
     const NodeRecord before = record_;
-    record_.backing_path = description_.value("backing_path", record_.backing_path);
+    const std::string path = description_.value("backing_path", "");
+    if (!path.empty()) record_.backing_path = path;  // empty: started while its device was away
     record_.backing_kind = description_.value("backing_kind", record_.backing_kind);
     record_.size_bytes = description_.value("size_bytes", record_.size_bytes);
     record_.logical_block_bytes = description_.value("logical_block_bytes", record_.logical_block_bytes);

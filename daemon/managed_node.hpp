@@ -32,6 +32,7 @@ enum class NodeState { starting, serving, backing_lost, restarting, failed, stop
 struct NodeSettings {
     std::chrono::milliseconds start_timeout{30'000};
     std::chrono::milliseconds reply_timeout{5'000};
+    uint64_t poll_limit_us = 100;
     RestartLimits restart;
 };
 

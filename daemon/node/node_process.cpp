@@ -60,7 +60,9 @@ Result<Backing> NodeProcess::open_with_patience() const {
 }
 
 Result<void> NodeProcess::open_backing() {
-    auto opened = open_with_patience();
+    auto opened = spec_.backing_path.empty()
+                      ? Result<Backing>(make_error(std::errc::no_such_device, "its device is not on this host"))
+                      : open_with_patience();
     if (opened) {
         backing_.emplace(*std::move(opened));
         size_bytes_ = backing_->size_bytes();
@@ -115,7 +117,8 @@ void NodeProcess::check_backing() {
     check_timer_.arm(check_interval);
     if (!backing_) {
         // a device may come back under another's name: only stord, which knows identities, reopens those
-        if (!losing_ && from_text<BackingKind>(spec_.backing_kind) == BackingKind::file) {
+        if (!losing_ && !spec_.backing_path.empty() &&
+            from_text<BackingKind>(spec_.backing_kind) == BackingKind::file) {
             [[maybe_unused]] const auto later = reopen(spec_.backing_path);
         }
         return;

@@ -60,10 +60,12 @@ Result<Spec> Spec::parse(const std::string& json_text, const std::string& where)
         return bad(where, error.what());
     }
     TRY(check_node_name(spec.name));
+    if (spec.backing_path.empty() && !spec.wait_for_backing) return bad(where, "key 'backing_path' is empty");
     for (const auto& [key, path] : {std::pair{"backing_path", spec.backing_path},
                                     {"mount_path", spec.mount_path},
                                     {"control_socket", spec.control_socket}}) {
-        if (!path.starts_with('/')) return bad(where, fmt::format("key '{}' is not an absolute path", key));
+        const bool absent = key == std::string_view("backing_path") && path.empty();
+        if (!absent && !path.starts_with('/')) return bad(where, fmt::format("key '{}' is not an absolute path", key));
     }
     return spec;
 }

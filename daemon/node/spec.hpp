@@ -14,7 +14,7 @@ enum class OpenPolicy { single_writer, shared, read_only };
 
 struct Spec {
     std::string name;
-    std::string backing_path;    ///< device node or regular file, absolute
+    std::string backing_path;    ///< device node or regular file, absolute; empty: absent until Reopen says where
     std::string backing_kind;    ///< last known: block, loop, file
     std::string control_socket;  ///< where the process serves io.storctl.NodeProcess
     std::string mount_path;      ///< the FUSE file, created and mounted over

@@ -270,6 +270,15 @@ class Backing(NodeTestCase):
         self.assertEqual(node.call("Reopen", path="/dev/null")[1], "io.storctl.NodeProcess.ReopenFailed")
         self.assertEqual(node.describe()["state"], "serving")
 
+    def test_an_absent_device_is_not_looked_for_by_name(self):
+        node = self.node("", wait_for_backing=True, expected_size_bytes=MIB, backing_kind="block").start()
+        self.assertEqual(node.describe()["state"], "backing-lost")
+        self.assertIn("not on this host", node.describe()["message"])
+        device = self.loop(self.image(size=MIB))
+        self.assertIsNone(node.call("Reopen", path=device)[1])
+        with open(node.file, "rb") as disk, open(device, "rb") as below:
+            self.assertEqual(disk.read(), below.read())
+
     def test_a_device_with_other_blocks_is_not_taken(self):
         node = self.node("/dev/nonexistent", wait_for_backing=True, expected_size_bytes=MIB, backing_kind="block").start()
         device = self.loop(self.image(size=2 * MIB), "--sector-size=4096")
