@@ -1,7 +1,9 @@
 #include "daemon/discovery.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <libudev.h>
@@ -19,24 +21,18 @@ namespace {
 constexpr int events_per_turn = 512;
 
 // what locality/ asks for; everything else in udev's database would only cost memory
-constexpr std::array<const char*, 16> wanted_properties{
-    "ID_BUS",
-    "ID_CDROM",
-    "ID_MODEL",
-    "ID_PATH",
-    "ID_REVISION",
-    "ID_SERIAL",
-    "ID_SERIAL_SHORT",
-    "ID_VENDOR",
-    "ID_WWN_WITH_EXTENSION",
-    "MD_UUID",
-    "SYSTEMD_READY",
-    "DM_UUID",
-    "DM_NAME",
-    "DM_MULTIPATH_DEVICE_PATH",
-    "DM_UDEV_DISABLE_OTHER_RULES_FLAG",
-    "ID_FS_TYPE",
-};
+constexpr std::array<std::string_view, 12> wanted_properties{"DM_UDEV_DISABLE_OTHER_RULES_FLAG",
+                                                             "ID_BUS",
+                                                             "ID_CDROM",
+                                                             "ID_MODEL",
+                                                             "ID_PATH",
+                                                             "ID_REVISION",
+                                                             "ID_SERIAL",
+                                                             "ID_SERIAL_SHORT",
+                                                             "ID_VENDOR",
+                                                             "ID_WWN_WITH_EXTENSION",
+                                                             "MD_UUID",
+                                                             "SYSTEMD_READY"};
 
 const char* udev_control = "/run/udev/control";
 
@@ -151,12 +147,18 @@ Result<locality::BlockFacts> Discovery::read(const std::string& syspath) {
     locality::BlockFacts facts = TRY(reader_.read(syspath));
     const std::unique_ptr<udev_device, Release> device(udev_device_new_from_syspath(udev_.get(), syspath.c_str()));
     if (!device) return errno_error(fmt::format("the block device '{}' is not there", syspath));
-    facts.links = split(text_or_empty(udev_device_get_property_value(device.get(), "DEVLINKS")), ' ');
-    if (!facts.partition_of.empty()) return facts;
-    for (const char* key : wanted_properties) {
-        const char* value = udev_device_get_property_value(device.get(), key);
-        if (value != nullptr) facts.properties.emplace(key, value);
+    const bool partition = !facts.partition_of.empty();
+    // the whole list at once: asked for one by one, libudev looks for its database again for each that is missing
+    udev_list_entry* entry = nullptr;
+    udev_list_entry_foreach(entry, udev_device_get_properties_list_entry(device.get())) {
+        const std::string_view key = udev_list_entry_get_name(entry);
+        const char* value = udev_list_entry_get_value(entry);
+        if (key == "DEVLINKS") facts.links = split(text_or_empty(value), ' ');
+        const bool wanted =
+            std::find(wanted_properties.begin(), wanted_properties.end(), key) != wanted_properties.end();
+        if (wanted && !partition) facts.properties.emplace(key, text_or_empty(value));
     }
+    if (partition) return facts;
     facts.initialized = source_ != "udev" || udev_device_get_is_initialized(device.get()) > 0;
     if (facts.md_uuid.empty()) facts.md_uuid = facts.property("MD_UUID");
     return facts;
