@@ -121,9 +121,10 @@ bool Connection::connect() {
     return client_ != nullptr;
 }
 
-std::optional<Json> Connection::try_call(const std::string& method, Json parameters) {
+std::optional<Json> Connection::try_call(const std::string& method, Json parameters,
+                                         std::chrono::milliseconds timeout) {
     if (!connect()) return std::nullopt;
-    auto reply = client_->call(method, std::move(parameters), default_timeout);
+    auto reply = client_->call(method, std::move(parameters), timeout);
     if (!reply) {
         failure_ = explain_transport(reply.error(), socket_path_, true);
         client_.reset();
@@ -136,8 +137,8 @@ std::optional<Json> Connection::try_call(const std::string& method, Json paramet
     return std::move(reply->parameters);
 }
 
-std::optional<Json> Connection::call(const std::string& method, Json parameters) {
-    auto answer = try_call(method, std::move(parameters));
+std::optional<Json> Connection::call(const std::string& method, Json parameters, std::chrono::milliseconds timeout) {
+    auto answer = try_call(method, std::move(parameters), timeout);
     if (!answer) report_failure(failure_);
     return answer;
 }

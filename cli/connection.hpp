@@ -39,13 +39,17 @@ class Connection {
     explicit Connection(const std::string& run_dir);
     ~Connection();
 
-    /// Starting a node or scanning thousands of devices takes stord a while; a hung stord must still end.
-    static constexpr std::chrono::milliseconds default_timeout{60000};
+    /// A stord that hangs must still end the command.
+    static constexpr std::chrono::milliseconds default_timeout{std::chrono::minutes(1)};
+    /// Starting a node may take as long as stord.toml's start_timeout allows, 10 min at the most.
+    static constexpr std::chrono::milliseconds start_timeout{std::chrono::minutes(11)};
 
     /// The answer's parameters. Nothing: what went wrong has been reported, and `exit()` is how to end.
-    std::optional<Json> call(const std::string& method, Json parameters = Json::object());
+    std::optional<Json> call(const std::string& method, Json parameters = Json::object(),
+                             std::chrono::milliseconds timeout = default_timeout);
     /// As `call`, but leaves the reporting to the caller, in `failure()`.
-    std::optional<Json> try_call(const std::string& method, Json parameters = Json::object());
+    std::optional<Json> try_call(const std::string& method, Json parameters = Json::object(),
+                                 std::chrono::milliseconds timeout = default_timeout);
     /// A stream until `on_answer` returns false (then done) or it ends (reported).
     Exit stream(const std::string& method, const std::function<bool(const Json&)>& on_answer);
 

@@ -53,6 +53,15 @@ std::string absolute_if_file(const std::string& device) {
     return out;
 }
 
+/// "image.raw" is the name of a device; a file of that name here was perhaps meant.
+Failure with_file_hint(Failure failure, const std::string& device) {
+    const bool plain = device.find('/') == std::string::npos;
+    if (failure.exit == Exit::not_found && plain && ::access(device.c_str(), F_OK) == 0) {
+        failure.items.push_back(fmt::format("the file here is --device ./{}", device));
+    }
+    return failure;
+}
+
 /// Asked on a terminal only: a script that says --force means it.
 bool confirmed(const std::string& question) {
     if (::isatty(STDIN_FILENO) != 1) return true;
@@ -114,8 +123,8 @@ Exit node_create(const Invocation& invocation) {
                     {"dry_run", dry_run}};
     if (invocation.has("open")) parameters["open"] = invocation.value("open");
     Connection stord(invocation.run_dir());
-    const auto answer = stord.call("io.storctl.Node.Create", std::move(parameters));
-    if (!answer) return stord.exit();
+    const auto answer = stord.try_call("io.storctl.Node.Create", std::move(parameters), Connection::start_timeout);
+    if (!answer) return report_failure(with_file_hint(stord.failure(), invocation.value("device")));
     const Json& node = member(*answer, "node");
     for (const auto& warning : texts_of(*answer, "warnings")) report("warning: " + warning);
     if (invocation.has("json")) {

@@ -267,6 +267,14 @@ def test_parameters():
         assert [call['method'] for call in server.calls] == ['io.storctl.Node.Show'] * 2, server.calls
 
 
+def test_file_hint():
+    with stand({'io.storctl.Node.Create': ('error', 'io.storctl.Node.DeviceNotFound', {'id': 'x.raw'})}) as server:
+        words = ['node', 'create', 'a', '-d', 'x.raw']
+        assert './x.raw' not in expect(storctl(server, *words), 5).stderr
+        pathlib.Path(server.run_dir, 'x.raw').touch()
+        expect(storctl(server, *words, cwd=server.run_dir), 5, err='--device ./x.raw')
+
+
 def test_question():
     """On a terminal the removal of an open node is asked for."""
     for answer, removed in ((b'n\n', False), (b'y\n', True)):
