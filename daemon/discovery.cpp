@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <filesystem>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -165,15 +166,19 @@ Result<locality::BlockFacts> Discovery::read(const std::string& syspath) {
 }
 
 Result<std::vector<std::string>> Discovery::enumerate() {
-    const CHandle<udev_enumerate, udev_enumerate_unref> search(udev_enumerate_new(udev_.get()));
-    if (!search) return errno_error("cannot enumerate block devices");
-    int outcome = udev_enumerate_add_match_subsystem(search.get(), "block");
-    if (outcome >= 0) outcome = udev_enumerate_scan_devices(search.get());
-    if (outcome < 0) return errno_error("cannot enumerate block devices", -outcome);
+    // the same devices as libudev's enumeration gives, which costs more than reading all of their attributes
+    std::error_code error;
+    if (!std::filesystem::is_directory(options_.sys + "/devices", error)) {
+        return make_error(
+            std::errc::no_such_file_or_directory,
+            fmt::format("cannot enumerate block devices: '{}' is no sysfs, is it mounted?", options_.sys));
+    }
+    const std::string folder = options_.sys + "/class/block";
     std::vector<std::string> paths;
-    udev_list_entry* entry = nullptr;
-    udev_list_entry_foreach(entry, udev_enumerate_get_list_entry(search.get())) {
-        paths.push_back(text_or_empty(udev_list_entry_get_name(entry)));
+    constexpr std::string_view to_sys = "../../";
+    for (const auto& name : list_directory(folder)) {
+        const std::string target = read_link(fmt::format("{}/{}", folder, name));
+        if (target.starts_with(to_sys)) paths.push_back(options_.sys + "/" + target.substr(to_sys.size()));
     }
     return paths;
 }
