@@ -67,6 +67,14 @@ std::string node_program(const Config& config) {
     return ::access(built.c_str(), X_OK) == 0 ? built : STOR_NODE_PROGRAM;
 }
 
+/// The sandbox of stord's unit mounts its own folders once more; users should see the host's mounts.
+locality::KernelPaths kernel_paths() {
+    locality::KernelPaths paths;
+    const std::string of_init = "/proc/1/mountinfo";
+    if (sd_booted() > 0 && read_file(of_init)) paths.mountinfo = of_init;
+    return paths;
+}
+
 NodeSettings node_settings(const Config& config) {
     return {.start_timeout = config.node_start_timeout,
             .reply_timeout = config.node_reply_timeout,
@@ -165,7 +173,8 @@ Result<void> ControlPlane::start_devices() {
                                        {.host = host_,
                                         .extra_placeholders = config_.extra_placeholders,
                                         .monitor_buffer_bytes = config_.monitor_buffer_bytes,
-                                        .priority = priority::discovery}));
+                                        .priority = priority::discovery,
+                                        .kernel = kernel_paths()}));
     return devices_->coldplug();
 }
 
