@@ -316,9 +316,12 @@ void Service::set_sharing(Call call) {
                                                    stored.error().message())}});
     }
     log::notice("sharing of device {} set to {} by {}: '{}'", id, value, author_of(call.peer()), reason);
-    refresh();
-    view = device_for(call, id);
-    if (view != nullptr) call.reply({{"device", to_json(*view)}});
+    // an identifier that can be used is one device's alone: no other device is concerned
+    auto& changed = views_[static_cast<size_t>(view - views_.data())];
+    changed.sharing = sharing_of(changed, options_.host, overrides_);
+    const DeviceView copy = changed;
+    publish_change(copy);
+    call.reply({{"device", to_json(copy)}});
 }
 
 /// The device as it would be with this decision.

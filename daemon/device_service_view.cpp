@@ -127,6 +127,11 @@ locality::SharingCase sharing_case(const DeviceView& view, const std::string& ho
             .quality = view.device.quality};
 }
 
+locality::Sharing sharing_of(const DeviceView& view, const std::string& host,
+                             const std::map<std::string, SharingOverride>& overrides) {
+    return locality::decide_sharing(sharing_case(view, host), decision_of(override_for(view.device, overrides)));
+}
+
 std::vector<DeviceView> build_views(const locality::KnownBlocks& blocks, const ViewInputs& inputs) {
     std::vector<const locality::BlockFacts*> facts;
     facts.reserve(blocks.size());
@@ -142,8 +147,7 @@ std::vector<DeviceView> build_views(const locality::KnownBlocks& blocks, const V
         if (const auto node = inputs.nodes.find(view.device.id); node != inputs.nodes.end()) {
             view.in_use.push_back("node " + node->second);
         }
-        view.sharing = locality::decide_sharing(sharing_case(view, inputs.host),
-                                                decision_of(override_for(view.device, inputs.overrides)));
+        view.sharing = sharing_of(view, inputs.host, inputs.overrides);
         views.push_back(std::move(view));
     }
     return views;

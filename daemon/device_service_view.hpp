@@ -41,6 +41,9 @@ std::vector<DeviceView> build_views(const locality::KnownBlocks& blocks, const V
 const SharingOverride* override_for(const locality::Device& device,
                                     const std::map<std::string, SharingOverride>& overrides);
 
+/// The sharing rule for one device, as the decisions stand.
+locality::Sharing sharing_of(const DeviceView& view, const std::string& host,
+                             const std::map<std::string, SharingOverride>& overrides);
 locality::SharingCase sharing_case(const DeviceView& view, const std::string& host);
 nlohmann::json to_json(const DeviceView& view);
 DeviceSummary summary_of(const DeviceView& view);
