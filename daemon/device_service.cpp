@@ -318,9 +318,9 @@ void Service::set_sharing(Call call) {
     log::notice("sharing of device {} set to {} by {}: '{}'", id, value, author_of(call.peer()), reason);
     // an identifier that can be used is one device's alone: no other device is concerned
     auto& changed = views_[static_cast<size_t>(view - views_.data())];
-    changed.sharing = sharing_of(changed, options_.host, overrides_);
+    const auto before = std::exchange(changed.sharing, sharing_of(changed, options_.host, overrides_));
     const DeviceView copy = changed;
-    publish_change(copy);
+    if (!(copy.sharing == before)) publish_change(copy);
     call.reply({{"device", to_json(copy)}});
 }
 
