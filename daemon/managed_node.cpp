@@ -286,6 +286,7 @@ void ManagedNode::stop(bool force, Stopped done) {
 }
 
 void ManagedNode::request_stop() {
+    deadline_.enable(false);  // the call has its own
     link_->call("Stop", {{"force", may_kill_}}, environment_.settings.start_timeout,
                 guarded([this](const Result<control::Reply>& reply) { on_stop_reply(reply); }));
 }

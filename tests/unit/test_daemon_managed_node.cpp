@@ -21,18 +21,24 @@ namespace {
 class TestSupervisor : public Supervisor {
  public:
     FakeNode behaviour;
-    std::string fails;  ///< start fails with this
+    std::string fails;                 ///< start fails with this
+    bool like_systemd = false;         ///< tells pids and ends only when it is asked
+    std::optional<Status> unit_state;  ///< then: what it says, and nothing is started
     int started = 0, stopped = 0;
     pid_t last = 0;
 
     void start(const std::string&, std::function<void(Result<pid_t>)> done) override {
         ++started;
         if (!fails.empty()) return done(make_error(std::errc::no_such_file_or_directory, fails));
-        done(last = spawn(behaviour));
+        if (unit_state.has_value()) return done(0);
+        last = spawn(behaviour);
+        done(like_systemd ? 0 : last);
     }
     void stop(const std::string&) override { ++stopped; }
-    bool has_status() const override { return false; }
-    void status(const std::string&, std::function<void(Result<Status>)> done) override { done(Status{}); }
+    bool has_status() const override { return like_systemd; }
+    void status(const std::string&, std::function<void(Result<Status>)> done) override {
+        done(unit_state.value_or(Status{.running = true, .pid = last}));
+    }
     std::string_view name() const override { return "test"; }
 };
 
@@ -270,6 +276,41 @@ TEST_CASE("a node that is just starting is asked to stop once it can be") {
     CHECK_FALSE(scene.stop(false).has_value());
     CHECK(scene.supervisor.started == 1);
     CHECK(::kill(scene.supervisor.last, 0) == -1);
+}
+
+TEST_CASE("under a supervisor that tells no pid the process is found by its socket") {
+    Scene scene;
+    scene.supervisor.like_systemd = true;
+    CHECK_FALSE(scene.create().has_value());
+    CHECK(scene.pid() == scene.supervisor.last);
+    CHECK_FALSE(scene.stop(false).has_value());
+    CHECK(scene.supervisor.stopped == 1);
+}
+
+TEST_CASE("a first start that ended is known from the supervisor's word, with its reason") {
+    Scene scene;
+    scene.supervisor.like_systemd = true;
+    scene.supervisor.unit_state = Supervisor::Status{.running = false, .exit_code = 8};
+    const auto failure = scene.create();
+    REQUIRE(failure.has_value());
+    CHECK(failure->refused);
+    CHECK(failure->message == "its process exited with status 8");
+    CHECK(scene.supervisor.stopped == 1);
+}
+
+TEST_CASE("a process that the supervisor started again by itself is taken over") {
+    Scene scene;
+    scene.supervisor.like_systemd = true;
+    scene.environment.settings.restart.first_delay = 1h;
+    scene.environment.settings.restart.longest_delay = 1h;
+    REQUIRE_FALSE(scene.create().has_value());
+    ::kill(scene.pid(), SIGKILL);
+    REQUIRE(scene.until_state(NodeState::restarting));
+    scene.adopted = spawn(scene.supervisor.behaviour);
+    REQUIRE(scene.until_state(NodeState::serving));
+    CHECK(scene.supervisor.started == 1);
+    CHECK(scene.pid() == scene.adopted);
+    CHECK(scene.node->describe()["restarts"] == 1);
 }
 
 TEST_CASE("a lost backing is opened again when it is back") {
