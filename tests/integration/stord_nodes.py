@@ -306,6 +306,28 @@ class Supervision(StordTestCase):
         stord.ask("Node.Remove", name="frozen", force=True)
         self.assertEqual(stord.node_pids(), [stord.node("other")["pid"]])
 
+    def test_stord_killed_in_the_middle_of_a_creation_leaves_one_node_or_none(self):
+        stord = self.stord().start()
+        image = self.image()
+        for delay in (0, 1, 2, 4, 6, 8, 12, 20):
+            with self.subTest(milliseconds=delay), socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(stord.socket)
+                message = {"method": "io.storctl.Node.Create", "parameters": {"name": "n", "device": image}}
+                connection.sendall(json.dumps(message).encode() + b"\0")
+                time.sleep(delay / 1000)
+                stord.kill()
+                stord.start()
+                if not stord.ask("Node.List")["nodes"]:
+                    self.assertEqual(stord.node_pids(), [])
+                    continue
+                wait_for(lambda: stord.node("n")["state"] == "serving", "the node serves")
+                wait_for(lambda: stord.node_pids() == [stord.node("n")["pid"]], "one process is left")
+                with open(stord.run_dir + "/block/n", "rb") as file:
+                    self.assertEqual(file.read(512), bytes(512))
+                wait_for(lambda: not stord.node("n")["openers"], "the reader has gone")
+                stord.ask("Node.Remove", name="n")
+                self.assertEqual(stord.node_pids(), [])
+
     def test_ten_kills_of_stord_do_not_disturb_a_verified_run(self):
         stord = self.stord().start()
         node = stord.ask("Node.Create", name="n", device=self.image(size=64 * MIB))["node"]
