@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -133,10 +134,9 @@ void Discovery::flush() {
     reader_.forget();
     DiscoveryBatch batch;
     for (const auto& [name, touched] : std::exchange(touched_, {})) {
-        if (touched.removed) {
-            batch.gone.push_back(name);
-        } else if (auto facts = read(touched.syspath)) {
-            batch.present.push_back(std::move(*facts));
+        auto facts = touched.removed ? std::nullopt : std::optional(read(touched.syspath));
+        if (facts && facts->has_value()) {
+            batch.present.push_back(std::move(**facts));
         } else {
             batch.gone.push_back(name);
         }

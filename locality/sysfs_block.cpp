@@ -108,7 +108,7 @@ void read_nvme(const Folder& folder, const std::string& syspath, BlockFacts& fac
         return;
     }
     for (const auto& name : list_directory(above)) {
-        if (is_controller_name(name)) facts.controllers.push_back(read_controller(above + "/" + name));
+        if (is_controller_name(name)) facts.controllers.push_back(read_controller(fmt::format("{}/{}", above, name)));
     }
 }
 
@@ -236,7 +236,7 @@ void climb(SysfsReader& reader, const std::string& sys, const std::string& syspa
         if (!partitions || !name.starts_with(facts->name)) continue;
         if (::access(fmt::format("{}/{}/partition", syspath, name).c_str(), F_OK) != 0) continue;
         node.above.push_back(name);
-        paths.push_back(syspath + "/" + name);
+        paths.push_back(fmt::format("{}/{}", syspath, name));
     }
     tree.emplace(node.name, node);
     for (const auto& path : paths) climb(reader, sys, path, true, tree);
