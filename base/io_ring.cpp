@@ -13,8 +13,6 @@ Error ring_error(const char* what, int result) { return errno_error(std::string(
 
 constexpr size_t poll_outstanding_limit = 4;  // the eventfd, the next receive, and one or two requests
 
-IoCompletion nobody{.done = [](IoCompletion&, int) {}};
-
 void spin_pause() {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
@@ -86,7 +84,7 @@ void IoRing::reserve(unsigned count) {
     if (io_uring_sq_space_left(&ring_) < count) io_uring_submit(&ring_);
 }
 
-io_uring_sqe* IoRing::free_entry(IoCompletion& completion) {
+io_uring_sqe* IoRing::entry(IoCompletion& completion) {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     // submitting empties the queue; it fails only for want of memory, then again until it goes
     while (sqe == nullptr) {
@@ -94,15 +92,16 @@ io_uring_sqe* IoRing::free_entry(IoCompletion& completion) {
         sqe = io_uring_get_sqe(&ring_);
     }
     io_uring_sqe_set_data(sqe, &completion);
+    if (!completion.silent) ++outstanding_;
     return sqe;
 }
 
-io_uring_sqe* IoRing::entry(IoCompletion& completion) {
-    ++outstanding_;
-    return free_entry(completion);
+void IoRing::cancel(IoCompletion& completion) {
+    static IoCompletion nobody{.done = [](IoCompletion&, int) {}, .silent = true};
+    io_uring_sqe* const sqe = entry(nobody);
+    io_uring_prep_cancel(sqe, &completion, 0);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 }
-
-io_uring_sqe* IoRing::entry_without_result() { return free_entry(nobody); }
 
 void IoRing::arm_wake() { io_uring_prep_read(entry(wake_), wake_fd_.get(), &wake_count_, sizeof wake_count_, 0); }
 
@@ -135,7 +134,7 @@ void IoRing::complete_batch() {
         for (unsigned i = 0; i < count; ++i) {
             auto* completion = static_cast<IoCompletion*>(io_uring_cqe_get_data(cqes[i]));
             const int result = cqes[i]->res;
-            if (completion != &nobody) --outstanding_;
+            if (!completion->silent) --outstanding_;
             completion->done(*completion, result);
         }
         io_uring_cq_advance(&ring_, count);

@@ -23,6 +23,7 @@ namespace storctl {
 struct IoCompletion {
     using Done = void (*)(IoCompletion& self, int result);
     Done done = nullptr;
+    bool silent = false;  ///< an entry with IOSQE_CQE_SKIP_SUCCESS: it completes only when it fails
 };
 
 class IoRing {
@@ -43,8 +44,10 @@ class IoRing {
     Result<void> start();
     /// A free submission entry bound to `completion`, to be filled by an io_uring_prep_* function at once.
     io_uring_sqe* entry(IoCompletion& completion);
-    /// An entry whose result nobody waits for (it may be skipped on success).
-    io_uring_sqe* entry_without_result();
+    /// Ends the operation bound to `completion` early: it completes with ECANCELED.
+    void cancel(IoCompletion& completion);
+    /// An entry linked to a silent one that failed: the kernel ends it without a word.
+    void abandon(const IoCompletion& completion) { outstanding_ -= completion.silent ? 0 : 1; }
     /// Makes room for `count` entries in one batch: a linked chain must not be split.
     void reserve(unsigned count);
 
@@ -63,7 +66,6 @@ class IoRing {
         IoRing* ring = nullptr;
     };
     IoRing() = default;
-    io_uring_sqe* free_entry(IoCompletion& completion);
     bool ready() const;
     int wait();
     void note_preemption(uint64_t now_ns);

@@ -2,29 +2,17 @@
 
 #include <cstring>
 
-#include <fcntl.h>
-#include <linux/loop.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "daemon/node/loop_leftovers.hpp"
 
 namespace storctl {
 namespace {
 
 constexpr int most_stale_mounts = 16;
-
-void detach_loop_devices(const std::string& file) {
-    for (const auto& device : list_directory("/sys/block")) {
-        if (!device.starts_with("loop")) continue;
-        if (read_attribute("/sys/block/" + device + "/loop/backing_file") != file) continue;
-        const auto fd = open_file("/dev/" + device, O_RDONLY);
-        const bool done = fd && ::ioctl(fd->get(), LOOP_CLR_FD) == 0;
-        if (!done) log::warning("cannot detach /dev/{} from '{}', it stays: {}", device, file, std::strerror(errno));
-    }
-}
 
 void remove_file(const std::string& path) {
     if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
@@ -48,7 +36,7 @@ void remove_mount_point(const std::string& path) {
 
 void remove_node_files(const NodePaths& paths, const std::string& name) {
     const std::string mount = paths.mount(name);
-    detach_loop_devices(mount);
+    node::detach_loop_leftovers(mount);
     if (!read_link(paths.loop_link(name)).empty()) remove_file(paths.loop_link(name));
     remove_mount_point(mount);
     for (const auto& path : {paths.socket(name), paths.spec(name), paths.error(name), paths.log(name)}) {

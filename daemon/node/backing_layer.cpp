@@ -49,7 +49,7 @@ void BackingLayer::issue(BlockRequest& request) {
 void BackingLayer::completed(IoCompletion& self, int result) {
     auto& request = static_cast<BlockRequest&>(self);
     auto& layer = *static_cast<BackingLayer*>(request.backing_layer);
-    if (result == -EAGAIN || result == -EINTR) return layer.issue(request);
+    if ((result == -EAGAIN || result == -EINTR) && !layer.away_) return layer.issue(request);
     if (result < 0) return layer.finish(request, result);
     const bool transfer = request.op == BlockOp::read || request.op == BlockOp::write;
     if (!transfer) return layer.finish(request, static_cast<int64_t>(request.length));
@@ -65,7 +65,7 @@ void BackingLayer::finish(BlockRequest& request, int64_t result) {
     const bool like_absent = result == -EIO || result == -ENXIO || result == -ENODEV;
     if (like_absent && on_device_error_) on_device_error_(static_cast<int>(-result));
     // a consumer of a disk knows EIO; that the device went away is for the log and `node show`
-    request.finish(result == -ENXIO || result == -ENODEV ? -EIO : result);
+    request.finish(result == -ENXIO || result == -ENODEV || result == -EAGAIN ? -EIO : result);
 }
 
 }  // namespace storctl::node

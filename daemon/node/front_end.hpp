@@ -30,6 +30,8 @@ class FrontEnd {
     /// Takes no more requests; those in flight are answered.
     virtual void stop_receiving() = 0;
     virtual size_t in_flight() const = 0;
+    /// A descriptor of the ring was replaced: let go of what waits and holds the old one.
+    virtual void restart_receiving() = 0;
     /// The node's size is another now.
     virtual void size_changed() = 0;
 };

@@ -112,10 +112,10 @@ Result<void> FuseChannel::negotiate() {
                           fmt::format("the kernel speaks FUSE {}.{} on '{}', this program {}.{}", offer.major,
                                       offer.minor, path_, FUSE_KERNEL_VERSION, FUSE_KERNEL_MINOR_VERSION));
     }
-    // ASYNC_DIO: one client's requests run at the same time. MAX_PAGES: 1 MiB instead of 128 KiB. ATOMIC_O_TRUNC:
-    // O_TRUNC comes as a flag of open, where a disk ignores it, and not as a truncation.
-    constexpr uint32_t wanted = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ASYNC_DIO | FUSE_MAX_PAGES |
-                                FUSE_ATOMIC_O_TRUNC | FUSE_PARALLEL_DIROPS;
+    // ASYNC_DIO: one client's requests run at the same time. MAX_PAGES: 1 MiB instead of 128 KiB. Not ATOMIC_O_TRUNC:
+    // with it the kernel takes the file for empty after an open with O_TRUNC, and asynchronous reads end at once.
+    constexpr uint32_t wanted =
+        FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ASYNC_DIO | FUSE_MAX_PAGES | FUSE_PARALLEL_DIROPS;
     fuse_init_out answer{};
     answer.major = FUSE_KERNEL_VERSION;
     answer.minor = std::min<uint32_t>(FUSE_KERNEL_MINOR_VERSION, offer.minor);
@@ -140,6 +140,8 @@ void FuseChannel::serve(IoRing& ring, unsigned file_index, Handler handler, std:
     file_index_ = file_index;
     handler_ = std::move(handler);
     on_closed_ = std::move(on_closed);
+    poll_.done = &FuseChannel::poll_failed;
+    poll_.silent = true;
     receiving_ = true;
     arm();
 }
@@ -161,14 +163,32 @@ void FuseChannel::arm() {
     FuseSlot* const slot = take_slot();
     if (slot == nullptr) return;  // give_back arms again
     armed_ = true;
+    poll_.slot = slot;
     const auto fd = static_cast<int>(file_index_);
     ring_->reserve(2);
-    io_uring_sqe* const poll = ring_->entry_without_result();
+    io_uring_sqe* const poll = ring_->entry(poll_);
     io_uring_prep_poll_add(poll, fd, POLLIN);
     poll->flags |= IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
     io_uring_sqe* const read = ring_->entry(slot->receive);
     io_uring_prep_readv(read, fd, slot->in.data(), slot->in.size(), 0);
     read->flags |= IOSQE_FIXED_FILE;
+}
+
+void FuseChannel::stop_receiving() {
+    receiving_ = false;
+    restart_receiving();
+}
+
+void FuseChannel::restart_receiving() {
+    if (armed_) ring_->cancel(poll_);
+}
+
+/// The linked read is not carried out then, and says nothing of its own (io_uring: a failed request that skips its
+/// completion takes its links' along).
+void FuseChannel::poll_failed(IoCompletion& self, int result) {
+    FuseSlot& slot = *static_cast<Poll&>(self).slot;
+    slot.channel->ring_->abandon(slot.receive);
+    received(slot.receive, result);
 }
 
 void FuseChannel::received(IoCompletion& self, int result) {
@@ -181,6 +201,13 @@ void FuseChannel::received(IoCompletion& self, int result) {
         return channel.on_closed_();
     }
     // ENOENT: the request was interrupted before we read it
+    const bool passing = result == -ENOENT || result == -EAGAIN || result == -EINTR || result == -ECANCELED;
+    if (result < 0 && !passing) {
+        log::error("'{}' cannot be served any more: {}", channel.path_, errno_error("", -result).message());
+        channel.receiving_ = false;
+        channel.give_back(slot);
+        return channel.on_closed_();
+    }
     if (result < 0) return channel.give_back(slot);
     channel.accept(slot, static_cast<size_t>(result));
     // With others in flight there may be more to read: fetch it at once and submit all their I/O in one call.

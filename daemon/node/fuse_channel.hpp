@@ -82,8 +82,12 @@ class FuseChannel {
     /// `file_index`: the connection's place in the ring's registered descriptors. `on_closed`: unmounted or aborted.
     void serve(IoRing& ring, unsigned file_index, Handler handler, std::function<void()> on_closed);
     /// Reads no more requests; what is in flight is answered.
-    void stop_receiving() { receiving_ = false; }
-    size_t in_flight() const { return in_flight_; }
+    void stop_receiving();
+    /// Takes the waiting read back and, unless stopped, starts another: an operation in flight keeps all descriptors of
+    /// the ring's table alive on older kernels, replaced ones too.
+    void restart_receiving();
+    /// Requests to be answered; plus one while a read waits for the next.
+    size_t in_flight() const { return in_flight_ + (armed_ ? 1 : 0); }
 
     void reply_error(FuseSlot& slot, int error_number);
     void reply_data(FuseSlot& slot, const std::byte* data, size_t bytes);
@@ -105,6 +109,7 @@ class FuseChannel {
     FuseChannel() = default;
     void allocate_slots();
     void arm();
+    static void poll_failed(IoCompletion& self, int result);
     static void received(IoCompletion& self, int result);
     void accept(FuseSlot& slot, size_t bytes);
     void drain();
@@ -124,6 +129,10 @@ class FuseChannel {
     std::unique_ptr<std::byte, void (*)(std::byte*)> memory_{nullptr, nullptr};
     std::vector<FuseSlot> slots_;
     std::vector<FuseSlot*> free_;  // last in, first out: keeps the memory in use small and warm
+    struct Poll : IoCompletion {
+        FuseSlot* slot = nullptr;  // whose read is linked to it
+    };
+    Poll poll_;
     bool receiving_ = false;
     bool armed_ = false;
     size_t in_flight_ = 0;  // requests read and not yet answered

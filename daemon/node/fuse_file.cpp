@@ -133,6 +133,9 @@ void FuseFile::open(FuseSlot& slot) {
         case OpenVerdict::read_only:
             node_.stats.refused_opens.add(1);
             return channel_.reply_error(slot, EROFS);
+        case OpenVerdict::closed:
+            node_.stats.refused_opens.add(1);
+            return channel_.reply_error(slot, ENXIO);
         case OpenVerdict::busy:
             node_.stats.refused_opens.add(1);
             log::notice("node {}: '{}' (pid {}) may not open it for writing: '{}' (pid {}) writes since {}", node_.name,
@@ -170,7 +173,10 @@ void FuseFile::reply_attributes(FuseSlot& slot) {
 /// ignored.
 void FuseFile::set_attributes(FuseSlot& slot) {
     const auto in = slot.body<fuse_setattr_in>();
-    if ((in.valid & FATTR_SIZE) != 0 && in.size != node_.size_bytes) return channel_.reply_error(slot, EINVAL);
+    const bool open_with_o_trunc = (in.valid & FATTR_FH) == 0 && in.size == 0;
+    if ((in.valid & FATTR_SIZE) != 0 && in.size != node_.size_bytes && !open_with_o_trunc) {
+        return channel_.reply_error(slot, EINVAL);
+    }
     if ((in.valid & FATTR_UID) != 0) ownership_.uid = in.uid;
     if ((in.valid & FATTR_GID) != 0) ownership_.gid = in.gid;
     if ((in.valid & FATTR_MODE) != 0) ownership_.mode = in.mode & 0777;

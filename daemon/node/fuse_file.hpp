@@ -18,6 +18,7 @@ class FuseFile : public FrontEnd {
     void serve() override;
     void stop_receiving() override { channel_.stop_receiving(); }
     size_t in_flight() const override { return channel_.in_flight(); }
+    void restart_receiving() override { channel_.restart_receiving(); }
     void size_changed() override { channel_.notify_attributes_changed(); }
 
  private:

@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/fs.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
@@ -13,19 +15,11 @@
 namespace storctl::node {
 namespace {
 
-void detach_leftovers(const std::string& file) {
-    for (const std::string& name : list_directory("/sys/block")) {
-        if (!name.starts_with("loop")) continue;
-        if (read_attribute("/sys/block/" + name + "/loop/backing_file") != file) continue;
-        const auto fd = open_file("/dev/" + name, O_RDONLY);
-        if (fd && ::ioctl(fd->get(), LOOP_CLR_FD) == 0) {
-            log::notice("detached /dev/{}, left on '{}' by a node that died", name, file);
-        }
-    }
-}
-
 Result<void> replace_link(const std::string& link, const std::string& target) {
-    TRY(make_directories(dir_name(link)));
+    const mode_t mask = ::umask(022);  // consumers that are not root follow the link, whatever our own mask is
+    auto made = make_directories(dir_name(link));
+    ::umask(mask);
+    if (!made) return made;
     const std::string temporary = fmt::format("{}.{}", link, ::getpid());
     ::unlink(temporary.c_str());
     if (::symlink(target.c_str(), temporary.c_str()) != 0 || ::rename(temporary.c_str(), link.c_str()) != 0) {
@@ -43,7 +37,6 @@ LoopDevice::LoopDevice(LoopDevice&&) noexcept = default;
 LoopDevice::~LoopDevice() { detach(true); }
 
 Result<LoopDevice> LoopDevice::attach(const Options& options) {
-    detach_leftovers(options.file);
     const UniqueFd control = TRY(open_file("/dev/loop-control", O_RDWR));
     const UniqueFd file = TRY(open_file(options.file, (options.read_only ? O_RDONLY : O_RDWR) | O_DIRECT));
     loop_config config{};
@@ -57,20 +50,26 @@ Result<LoopDevice> LoopDevice::attach(const Options& options) {
         if (number < 0) return errno_error("cannot get a free loop device");
         LoopDevice device;
         device.path_ = fmt::format("/dev/loop{}", number);
-        device.fd_ = TRY(open_file(device.path_, O_RDWR));
-        if (::ioctl(device.fd_.get(), LOOP_CONFIGURE, &config) == 0) {
+        device.fd_.reset(::open(device.path_.c_str(), O_RDWR | O_CLOEXEC));
+        if (device.fd_ && ::ioctl(device.fd_.get(), LOOP_CONFIGURE, &config) == 0) {
             TRY(replace_link(options.link, device.path_));
             device.link_ = options.link;
             return device;
         }
         const int error = errno;
         device.path_.clear();  // it is another's: not ours to detach
-        if (error != EBUSY) {
+        const bool lost_to_another = error == EBUSY || error == ENXIO || error == ENOENT;
+        if (!lost_to_another) {
             return errno_error(fmt::format("cannot attach /dev/loop{} to '{}' with direct I/O", number, options.file),
                                error);
         }
     }
     return make_error(std::errc::device_or_resource_busy, "no loop device stayed free long enough to be attached");
+}
+
+uint64_t LoopDevice::size_bytes() const {
+    uint64_t bytes = 0;
+    return ::ioctl(fd_.get(), BLKGETSIZE64, &bytes) == 0 ? bytes : 0;
 }
 
 Result<void> LoopDevice::refresh_size() const {
@@ -80,6 +79,12 @@ Result<void> LoopDevice::refresh_size() const {
 
 bool LoopDevice::detach(bool force) {
     if (!fd_ || path_.empty()) return true;
+    // Our descriptor keeps a consumer's close from being the last one, which is when the kernel would write out what
+    // the page cache still has; detaching throws it away.
+    if (::fsync(fd_.get()) != 0) {
+        log::warning("cannot write out '{}' before it is detached: {}", path_, errno_error("").message());
+        if (!force) return false;
+    }
     if (::ioctl(fd_.get(), LOOP_CLR_FD) != 0) log::warning("cannot detach '{}': {}", path_, errno_error("").message());
     // With other openers the kernel only marks it for their last close, and goes on answering for it; else it is gone.
     loop_info64 info{};

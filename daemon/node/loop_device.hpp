@@ -18,18 +18,19 @@ class LoopDevice {
         uint32_t block_bytes = 512;
         bool read_only = false;
     };
-    /// Detaches loop devices that a dead node left on the same file, then takes a free one. No partition scan: what a
-    /// guest has on its disk is not for the host to assemble.
+    /// Takes a free loop device. No partition scan: what a guest has on its disk is not for the host to assemble.
     static Result<LoopDevice> attach(const Options& options);
     LoopDevice(LoopDevice&&) noexcept;
     LoopDevice& operator=(LoopDevice&&) = delete;
     ~LoopDevice();
 
     const std::string& path() const { return path_; }
+    /// What its consumers see; 0 when the kernel does not say.
+    uint64_t size_bytes() const;
     /// The file's size is another now (LOOP_SET_CAPACITY).
     Result<void> refresh_size() const;
-    /// Detaches and removes the link. In use (open or mounted by somebody): with `force` detached at the last close,
-    /// without it nothing changes. False: it is in use.
+    /// Writes out what the page cache has, detaches and removes the link. In use (open or mounted by somebody, or not
+    /// to be written out): with `force` detached at the last close, without it nothing changes. False: it is in use.
     bool detach(bool force);
 
  private:

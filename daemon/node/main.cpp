@@ -52,7 +52,7 @@ Result<int> run(const std::string& spec_path) {
     std::unique_ptr<node::NodeProcess> process;
     const auto end = [&process] {
         if (process) [[maybe_unused]]
-            const auto forced = process->stop(true);
+            const auto none = process->stop(true);
     };
     // signals are blocked before the reactor's thread starts and inherits the mask
     const EventSource terminate = TRY(loop.add_signal(SIGTERM, 0, end));

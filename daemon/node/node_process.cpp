@@ -1,6 +1,14 @@
 #include "daemon/node/node_process.hpp"
 
+#include <cstddef>
+#include <cstring>
+#include <thread>
+
 #include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -10,6 +18,8 @@
 #include "base/text.hpp"
 #include "control/interfaces.hpp"
 #include "daemon/node/describe.hpp"
+#include "daemon/node/end_watch.hpp"
+#include "daemon/node/loop_leftovers.hpp"
 #include "storctl_version.hpp"
 
 namespace storctl::node {
@@ -24,6 +34,7 @@ constexpr int64_t check_priority = 10;
 constexpr auto check_interval = std::chrono::seconds(1);
 constexpr auto busy_patience = std::chrono::milliseconds(500);
 constexpr auto busy_retry = std::chrono::milliseconds(20);
+constexpr auto end_limit = std::chrono::seconds(10);
 
 }  // namespace
 
@@ -31,6 +42,8 @@ Result<std::unique_ptr<NodeProcess>> NodeProcess::start(EventLoop& loop, Spec sp
     std::unique_ptr<NodeProcess> process(new NodeProcess(loop, std::move(spec)));
     process->started_ns_ = monotonic_ns();
     process->mailbox_ = TRY(Mailbox::open(loop, reactor_news_priority));
+    TRY(process->claim_name());
+    detach_loop_leftovers(process->spec_.mount_path);
     TRY(process->open_backing());
     TRY(process->start_reactor());
     TRY(process->attach_loop());
@@ -41,6 +54,25 @@ Result<std::unique_ptr<NodeProcess>> NodeProcess::start(EventLoop& loop, Spec sp
 }
 
 NodeProcess::~NodeProcess() = default;
+
+/// A second process for the same node would mount over the first. An abstract socket's name is free again the moment
+/// its owner is gone, however it went.
+Result<void> NodeProcess::claim_name() {
+    const std::string name = fmt::format("storctl-node:{}", spec_.control_socket);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (name.size() + 1 > sizeof address.sun_path) {
+        return make_error(std::errc::filename_too_long,
+                          fmt::format("'{}' is too long for a socket", spec_.control_socket));
+    }
+    std::memcpy(address.sun_path + 1, name.data(), name.size());
+    name_claim_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!name_claim_) return errno_error("cannot create a socket");
+    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+    if (::bind(name_claim_.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0) return {};
+    if (errno != EADDRINUSE) return errno_error(fmt::format("cannot claim the name of node '{}'", spec_.name));
+    return make_error(std::errc::address_in_use, fmt::format("node '{}' already has a process", spec_.name));
+}
 
 Reactor::Geometry NodeProcess::geometry() const {
     return {.size_bytes = size_bytes_, .transfer_alignment = backing_ ? backing_->transfer_alignment() : 1};
@@ -89,7 +121,14 @@ Result<void> NodeProcess::start_reactor() {
                     changed();
                 });
             },
-        .device_error = [this, &mailbox](int) { mailbox.post([this] { check_backing(); }); },
+        .device_error =
+            [this, &mailbox](int) {
+                if (check_posted_.exchange(true)) return;  // one look for a burst of errors
+                mailbox.post([this] {
+                    check_posted_ = false;
+                    check_backing();
+                });
+            },
         .closed =
             [this, &mailbox] {
                 mailbox.post([this] {
@@ -100,6 +139,11 @@ Result<void> NodeProcess::start_reactor() {
     };
     reactor_ = TRY(Reactor::start(spec_, std::move(channel), backing_ ? backing_->fd() : -1, geometry(), read_only,
                                   std::move(listener)));
+    struct stat status {};
+    if (::stat(spec_.mount_path.c_str(), &status) != 0) {
+        return errno_error(fmt::format("cannot look at '{}', just mounted", spec_.mount_path));
+    }
+    connection_ = minor(status.st_dev);
     return {};
 }
 
@@ -160,10 +204,15 @@ Result<void> NodeProcess::reopen(const std::string& path) {
                           fmt::format("'{}' has blocks of {} bytes, the node's consumers know {}", path,
                                       opened.logical_block_bytes(), logical_block_bytes_));
     }
+    const uint64_t former_size = std::exchange(size_bytes_, opened.size_bytes());
     backing_.emplace(std::move(opened));
+    if (auto given = reactor_->give_backing(backing_->fd(), geometry()); !given) {
+        backing_.reset();
+        size_bytes_ = former_size;
+        return given;
+    }
     message_.clear();
-    size_bytes_ = backing_->size_bytes();
-    reactor_->give_backing(backing_->fd(), geometry());
+    sync_loop_size();
     log::notice("node {}: '{}' is back, serving again", spec_.name, path);
     changed();
     return {};
@@ -171,26 +220,49 @@ Result<void> NodeProcess::reopen(const std::string& path) {
 
 void NodeProcess::refresh_size() {
     const auto size = backing_->read_size();
-    if (!size || *size == size_bytes_) return;
-    const uint64_t usable = *size / logical_block_bytes_ * logical_block_bytes_;
-    if (usable == size_bytes_) return;
-    log::notice("node {}: the backing's size went from {} to {} bytes", spec_.name, size_bytes_, usable);
-    size_bytes_ = usable;
-    reactor_->set_size(usable);
-    changed();
-    // the kernel takes the new size over when it is asked for attributes; the reactor answers, so this does not block
-    // it
-    if (::access(spec_.mount_path.c_str(), F_OK) != 0 || !loop_device_) return;
+    if (!size) return;
+    // a reader without its medium, a disconnected network device: still in sysfs, with nothing in it
+    if (*size == 0) return lose_backing(fmt::format("'{}' has no size any more", backing_->path()));
+    const uint64_t unit = std::max(logical_block_bytes_, backing_->transfer_alignment());
+    const uint64_t usable = *size / unit * unit;
+    if (usable != size_bytes_) {
+        const auto level = usable < size_bytes_ ? log::Level::warning : log::Level::notice;
+        log::write(level, fmt::format("node {}: the backing's size went from {} to {} bytes", spec_.name, size_bytes_,
+                                      usable));
+        size_bytes_ = usable;
+        reactor_->set_size(usable);
+        changed();
+    }
+    sync_loop_size();
+}
+
+/// The loop driver takes the size that the kernel knows of our file, and the kernel takes ours over when it asks for
+/// attributes, unless a write was under way: looked at again at each check until it is right.
+void NodeProcess::sync_loop_size() {
+    if (!loop_device_ || loop_device_->size_bytes() == size_bytes_) return;
+    struct stat status {};
+    if (::stat(spec_.mount_path.c_str(), &status) != 0) return;
     if (auto result = loop_device_->refresh_size(); !result)
         log::warning("node {}: {}", spec_.name, result.error().message());
 }
 
-Result<void> NodeProcess::stop(bool force) {
-    if (!force && !foreign_openers(reactor_->openers()).empty()) {
-        return make_error(std::errc::device_or_resource_busy, "the node is open");
+/// After a write udev opens the loop device for a moment to look at it: not a user to refuse for.
+bool NodeProcess::detach_loop(bool force) {
+    const auto deadline = std::chrono::steady_clock::now() + busy_patience;
+    while (!loop_device_->detach(force) && !force) {
+        if (std::chrono::steady_clock::now() > deadline) return false;
+        std::this_thread::sleep_for(busy_retry);
     }
-    if (loop_device_ && !loop_device_->detach(force) && !force) {
-        return make_error(std::errc::device_or_resource_busy, fmt::format("'{}' is open", loop_device_->path()));
+    return true;
+}
+
+std::vector<Opener> NodeProcess::stop(bool force) {
+    auto openers = reactor_->close_if_unused();
+    if (!force && !openers.empty()) return openers;
+    const EndWatch watch(spec_.name, spec_.mount_path, connection_, end_limit);
+    if (loop_device_ && !detach_loop(force)) {
+        reactor_->open_again();
+        return {{.program = fmt::format("user of {}", loop_device_->path()), .writes = true, .since = wall_now()}};
     }
     // No new opens, then the answers to what is in flight, then the end of the connection (in the destructors). The
     // control socket goes last, so that stord sees the end only when the mount is gone.
@@ -199,11 +271,6 @@ Result<void> NodeProcess::stop(bool force) {
     reactor_.reset();
     loop_.exit(0);
     return {};
-}
-
-std::vector<Opener> NodeProcess::foreign_openers(std::vector<Opener> openers) const {
-    std::erase_if(openers, [](const Opener& opener) { return opener.pid == ::getpid(); });
-    return openers;
 }
 
 Description NodeProcess::description() const {
@@ -267,14 +334,9 @@ void NodeProcess::handle_reopen(control::Call call) {
 }
 
 void NodeProcess::handle_stop(control::Call call) {
-    // the answer goes out before the end: `close` below gives the socket its time
-    const auto openers = foreign_openers(reactor_->openers());
-    if (auto result = stop(call.parameters()["force"]); !result) {
-        std::vector<Opener> blockers = openers;
-        if (blockers.empty())
-            blockers.push_back({.program = result.error().context, .writes = true, .since = wall_now()});
-        return call.error("Busy", {{"openers", to_json(blockers)}});
-    }
+    const auto openers = stop(call.parameters()["force"]);
+    if (!openers.empty()) return call.error("Busy", {{"openers", to_json(openers)}});
+    // the answer goes out before the end: `close` gives the socket its time
     call.reply(Json::object());
     server_->close(std::chrono::seconds(1));
 }

@@ -2,6 +2,7 @@
 // The control thread of a stor-node process: opens the backing, mounts, starts the reactor, attaches the loop device,
 // serves io.storctl.NodeProcess, watches the backing's size and presence, and ends all of it in order.
 
+#include <atomic>
 #include <list>
 #include <memory>
 #include <optional>
@@ -25,13 +26,14 @@ class NodeProcess {
     static Result<std::unique_ptr<NodeProcess>> start(EventLoop& loop, Spec spec);
     ~NodeProcess();
 
-    /// Ends the loop with code 0: loop device, mount, in-flight I/O, in that order. Without `force` busy while it is
-    /// open.
-    Result<void> stop(bool force);
+    /// Ends the loop with code 0: loop device, mount, in-flight I/O, in that order. Without `force` nothing happens
+    /// while it is open, and the openers are given; empty: it ends.
+    std::vector<Opener> stop(bool force);
 
  private:
     NodeProcess(EventLoop& loop, Spec spec) : loop_(loop), spec_(std::move(spec)) {}
 
+    Result<void> claim_name();
     Result<Backing> open_with_patience() const;
     Result<void> open_backing();
     Result<void> start_reactor();
@@ -43,8 +45,9 @@ class NodeProcess {
     void lose_backing(const std::string& why);
     Result<void> reopen(const std::string& path);
     void refresh_size();
+    void sync_loop_size();
+    bool detach_loop(bool force);
 
-    std::vector<Opener> foreign_openers(std::vector<Opener> openers) const;
     Description description() const;
     void changed();
     void handle_stop(control::Call call);
@@ -54,6 +57,9 @@ class NodeProcess {
     EventLoop& loop_;
     Spec spec_;
     uint64_t started_ns_ = 0;
+    UniqueFd name_claim_;
+    unsigned connection_ = 0;  // of the FUSE mount, as fusectl numbers it
+    std::atomic<bool> check_posted_ = false;
     std::unique_ptr<Mailbox> mailbox_;
     std::optional<Backing> backing_;
     bool losing_ = false;  // the reactor still has operations on the lost descriptor

@@ -3,6 +3,7 @@
 namespace storctl::node {
 
 OpenDecision OpenTable::open(Opener opener) {
+    if (closed_) return {.verdict = OpenVerdict::closed, .blocker = std::nullopt};
     if (opener.writes) {
         switch (policy_) {
             case OpenPolicy::read_only:

@@ -24,7 +24,7 @@ struct Opener {
     bool operator==(const Opener&) const = default;
 };
 
-enum class OpenVerdict { granted, busy, read_only };
+enum class OpenVerdict { granted, busy, read_only, closed };
 
 struct OpenDecision {
     OpenVerdict verdict = OpenVerdict::busy;
@@ -40,10 +40,12 @@ class OpenTable {
     /// False: no such handle (released twice, or never given).
     bool release(uint64_t handle);
     std::vector<Opener> openers() const;
-    bool empty() const { return open_.empty(); }
+    /// Closed: nobody is let in any more, the node is ending.
+    void set_closed(bool closed) { closed_ = closed; }
 
  private:
     OpenPolicy policy_;
+    bool closed_ = false;
     uint64_t next_handle_ = 1;
     std::map<uint64_t, Opener> open_;
 };

@@ -5,6 +5,7 @@
 
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "base/log.hpp"
 #include "daemon/node/fuse_file.hpp"
@@ -15,7 +16,6 @@ namespace {
 constexpr unsigned ring_entries = 256;
 constexpr unsigned fuse_file_index = 0;
 constexpr unsigned backing_file_index = 1;
-constexpr auto drain_limit = std::chrono::seconds(10);
 
 /// A block device in user space must not wait for the write-back of memory that only it could write out
 /// (prctl(2) PR_SET_IO_FLUSHER; made for just such daemons), nor be paged out.
@@ -81,16 +81,7 @@ Reactor::~Reactor() {
         stopping_ = true;
         for (const auto& front_end : front_ends_) front_end->stop_receiving();
     });
-    std::promise<void> ended;
-    // A backing that never answers must not keep the node from ending: its requests fail when the process is gone.
-    auto watch = std::async(std::launch::async, [this, waiting = ended.get_future()] {
-        if (waiting.wait_for(drain_limit) == std::future_status::ready) return;
-        log::warning("node {}: {} requests unanswered after {} s, ending all the same", context_.name, in_flight(),
-                     drain_limit.count());
-        ::_exit(1);
-    });
     thread_.join();
-    ended.set_value();
 }
 
 void Reactor::run() {
@@ -113,6 +104,13 @@ void Reactor::after_batch() {
     if (stopping_ && in_flight() == 0) ring_->stop();
 }
 
+template <class Work>
+auto Reactor::on_reactor(Work work) {
+    std::promise<decltype(work())> answer;
+    ring_->post([&] { answer.set_value(work()); });
+    return answer.get_future().get();
+}
+
 void Reactor::take_backing_away(std::function<void()> then) {
     ring_->post([this, then = std::move(then)]() mutable {
         backing_.set_away(true);
@@ -120,35 +118,44 @@ void Reactor::take_backing_away(std::function<void()> then) {
             if (auto result = ring_->replace_file(backing_file_index, -1); !result) {
                 log::warning("node {}: {}", context_.name, result.error().message());
             }
+            for (const auto& front_end : front_ends_) front_end->restart_receiving();
             then();
         };
     });
 }
 
-void Reactor::give_backing(int fd, Geometry geometry) {
-    ring_->post([this, fd, geometry] {
-        if (auto result = ring_->replace_file(backing_file_index, fd); !result) {
-            log::error("node {}: the backing stays away: {}", context_.name, result.error().message());
-            return;
-        }
+Result<void> Reactor::give_backing(int fd, Geometry geometry) {
+    auto given = on_reactor([this, fd, geometry] {
+        auto replaced = ring_->replace_file(backing_file_index, fd);
+        if (!replaced) return replaced;
         alignment_.set_block_bytes(geometry.transfer_alignment);
         backing_.set_away(false);
+        return replaced;
     });
-    set_size(geometry.size_bytes);
+    if (given) set_size(geometry.size_bytes);
+    return given;
 }
 
 void Reactor::set_size(uint64_t size_bytes) {
-    ring_->post([this, size_bytes] {
-        if (context_.size_bytes == size_bytes) return;
+    on_reactor([this, size_bytes] {
+        if (context_.size_bytes == size_bytes) return false;
         context_.size_bytes = size_bytes;
         for (const auto& front_end : front_ends_) front_end->size_changed();
+        return true;
     });
 }
 
-std::vector<Opener> Reactor::openers() {
-    std::promise<std::vector<Opener>> answer;
-    ring_->post([this, &answer] { answer.set_value(opens_.openers()); });
-    return answer.get_future().get();
+std::vector<Opener> Reactor::close_if_unused() {
+    return on_reactor([this] {
+        std::vector<Opener> openers = opens_.openers();
+        std::erase_if(openers, [own = ::getpid()](const Opener& opener) { return opener.pid == own; });
+        opens_.set_closed(openers.empty());
+        return openers;
+    });
+}
+
+void Reactor::open_again() {
+    ring_->post([this] { opens_.set_closed(false); });
 }
 
 void Reactor::unmount() { channel_->unmount(); }

@@ -37,15 +37,17 @@ class Reactor {
     static Result<std::unique_ptr<Reactor>> start(const Spec& spec, std::unique_ptr<FuseChannel> channel,
                                                   int backing_fd, Geometry geometry, bool read_only,
                                                   ReactorListener listener);
-    /// Ends the thread; what is in flight is answered first, for at most `drain_limit`.
+    /// Ends the thread when what is in flight has been answered, however long that takes.
     ~Reactor();
 
     /// From now on EIO; `then` runs (on the reactor) once no operation uses the old descriptor any more.
     void take_backing_away(std::function<void()> then);
-    void give_backing(int fd, Geometry geometry);
+    Result<void> give_backing(int fd, Geometry geometry);
     void set_size(uint64_t size_bytes);
-    /// Is it open now, by others than our own loop device? Blocks for the reactor's answer.
-    std::vector<Opener> openers();
+    /// Who has it open now, besides our own process (the loop device). Nobody: from now on nobody is let in any more.
+    std::vector<Opener> close_if_unused();
+    /// Lets consumers in again after close_if_unused.
+    void open_again();
     /// Lets nobody in any more and unmounts; open files go on until the process ends.
     void unmount();
     const NodeStats& stats() const { return stats_; }
@@ -55,6 +57,9 @@ class Reactor {
             bool read_only, ReactorListener listener);
     void run();
     void after_batch();
+    /// Runs `work` on the reactor's thread and waits for it.
+    template <class Work>
+    auto on_reactor(Work work);
     size_t in_flight() const;
 
     ReactorListener listener_;

@@ -2,6 +2,7 @@
 """A node's life: who may open it, what it refuses to stand on, how it ends, dies, loses its backing and gets it back."""
 
 import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -107,6 +108,32 @@ class Opens(NodeTestCase):
         self.assertEqual(node.process.wait(10), 0)
         self.assertFalse(os.path.lexists(node.disk))
 
+    def test_what_a_loop_device_has_in_the_page_cache_is_written_before_it_goes(self):
+        image = self.image(size=8 * MIB, fill=False)
+        node = self.node(image, loop=True).start()
+        data = os.urandom(4 * MIB)
+        fd = os.open(node.disk, os.O_WRONLY)  # buffered, and never synced
+        self.assertEqual(os.pwrite(fd, data, 0), len(data))
+        os.close(fd)
+        self.assertEqual(node.call("Stop", force=False), ({}, None))
+        self.assertEqual(node.process.wait(10), 0)
+        with open(image, "rb") as below:
+            self.assertEqual(below.read(len(data)), data)
+
+    def test_opening_with_o_trunc_does_not_disturb_others(self):
+        node = self.node(self.image(size=4 * MIB), open="shared", loop=True).start()
+        os.close(os.open(node.file, os.O_WRONLY | os.O_TRUNC))
+        disk = os.open(node.disk, os.O_RDONLY | os.O_DIRECT)
+        buffer = mmap.mmap(-1, MIB)  # read through the loop driver's asynchronous direct I/O
+        self.assertEqual(os.preadv(disk, [buffer], 3 * MIB), MIB)
+        os.close(disk)
+        self.assertEqual(os.stat(node.file).st_size, 4 * MIB)
+
+    def test_the_folder_of_links_is_open_to_all(self):
+        self.addCleanup(os.umask, os.umask(0o077))
+        node = self.node(self.image(size=MIB), loop=True).start()
+        self.assertEqual(os.stat(os.path.dirname(node.disk)).st_mode & 0o777, 0o755)
+
     def test_watch_tells_every_change(self):
         import json
         import socket
@@ -202,7 +229,6 @@ class Death(NodeTestCase):
         def read_until_error(path, key):
             fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
             try:
-                import mmap
                 buffer = mmap.mmap(-1, 65536)
                 while True:
                     os.preadv(fd, [buffer], 0)
@@ -227,7 +253,19 @@ class Death(NodeTestCase):
         node.start()
         with open(node.file, "rb") as again, open(os.path.join(self.folder, "image"), "rb") as image:
             self.assertEqual(again.read(), image.read())
-        self.assertEqual(os.path.realpath(node.disk).startswith("/dev/loop"), True)
+        attached = [line.split(":")[0] for line in run("losetup", "-l", "-n", "-O", "NAME,BACK-FILE").splitlines()
+                    if self.folder in line]
+        self.assertEqual([line.split()[0] for line in attached], [os.path.realpath(node.disk)], "the dead node's loop device")
+
+    def test_a_second_process_for_a_node_leaves_the_first_alone(self):
+        node = self.node(self.image(size=MIB), loop=True).start()
+        second = self.node(node.describe()["backing_path"], loop=True, wait_for_backing=True, expected_size_bytes=MIB)
+        status, reason = second.fails()
+        self.assertEqual(status, 1)
+        self.assertIn("already has a process", reason)
+        with open(node.disk, "rb") as disk:
+            self.assertEqual(len(disk.read()), MIB)
+        self.assertEqual(node.describe()["state"], "serving")
 
     def test_sigterm_answers_what_is_in_flight(self):
         node = self.node(self.image(size=64 * MIB)).start()
@@ -269,6 +307,27 @@ class Backing(NodeTestCase):
         wait_for(lambda: os.stat(node.file).st_size == 2 * MIB, "the new size is seen")
         self.assertEqual(node.call("Reopen", path="/dev/null")[1], "io.storctl.NodeProcess.ReopenFailed")
         self.assertEqual(node.describe()["state"], "serving")
+
+    def test_a_device_without_size_is_a_lost_one(self):
+        image = self.image(size=2 * MIB)
+        device = self.loop(image)
+        node = self.node(device, loop=True).start()
+        os.truncate(image, 0)
+        run("losetup", "-c", device)
+        wait_for(lambda: node.describe()["state"] == "backing-lost", "the loss is noticed")
+        with self.assertRaises(OSError) as caught:
+            os.pread(os.open(node.file, os.O_RDONLY), 512, 0)
+        self.assertEqual(caught.exception.errno, errno.EIO)
+        self.assertEqual(node.call("Reopen", path=device)[1], "io.storctl.NodeProcess.ReopenFailed")
+        os.truncate(image, 3 * MIB)
+        run("losetup", "-c", device)
+        wait_for(lambda: node.call("Reopen", path=device)[1] is None, "it is taken again")
+        number = os.path.basename(os.path.realpath(node.disk))
+
+        def sectors():
+            with open(f"/sys/block/{number}/size") as size:
+                return int(size.read())
+        wait_for(lambda: sectors() == 3 * MIB // 512, "the loop device has the new size")
 
     def test_an_absent_device_is_not_looked_for_by_name(self):
         node = self.node("", wait_for_backing=True, expected_size_bytes=MIB, backing_kind="block").start()
