@@ -1,4 +1,5 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <cstdlib>
 #include <thread>
 
 #include <doctest/doctest.h>
@@ -135,6 +136,10 @@ TEST_CASE("a mailbox runs work of other threads in order") {
 }
 
 TEST_CASE("the ring completes operations and runs posted work on its own thread") {
+    if (::getenv("STORCTL_VALGRIND") != nullptr) {
+        MESSAGE("skipped: valgrind 3.19 does not carry a ring's completions");
+        return;
+    }
     auto ring = IoRing::create(4);
     if (!ring) {
         MESSAGE("skipped: " << ring.error().message());
