@@ -136,6 +136,7 @@ void IoRing::complete_batch() {
             const int result = cqes[i]->res;
             if (!completion->silent) --outstanding_;
             completion->done(*completion, result);
+            submit_batch();
         }
         io_uring_cq_advance(&ring_, count);
         if (count < batch) return;

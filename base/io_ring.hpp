@@ -48,6 +48,10 @@ class IoRing {
     void cancel(IoCompletion& completion);
     /// An entry linked to a silent one that failed: the kernel ends it without a word.
     void abandon(const IoCompletion& completion) { outstanding_ -= completion.silent ? 0 : 1; }
+    /// Hands over what was prepared once it is a batch worth a system call: the device works while we read on.
+    void submit_batch() {
+        if (io_uring_sq_ready(&ring_) >= batch_entries) io_uring_submit(&ring_);
+    }
     /// Makes room for `count` entries in one batch: a linked chain must not be split.
     void reserve(unsigned count);
 
@@ -62,6 +66,7 @@ class IoRing {
     uint64_t turn_time_ns() const { return turn_time_ns_; }
 
  private:
+    static constexpr unsigned batch_entries = 4;  // 2 to 8 measure alike; handing over only at the wait costs a fifth
     struct Wake : IoCompletion {
         IoRing* ring = nullptr;
     };

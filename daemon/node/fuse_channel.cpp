@@ -222,6 +222,7 @@ void FuseChannel::drain() {
         const ssize_t got = ::readv(fd_, slot->in.data(), slot->in.size());
         if (got < 0) return free_.push_back(slot);
         accept(*slot, static_cast<size_t>(got));
+        ring_->submit_batch();
     }
 }
 
