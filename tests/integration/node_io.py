@@ -25,9 +25,9 @@ def fallocate(fd, mode, offset, length):
 def fio_verify(path, size="32M", *more):
     for block_size in ("4k", "1M"):
         run("fio", "--name=verify", f"--filename={path}", "--direct=1", "--ioengine=io_uring", "--iodepth=16", "--rw=randwrite",
-            f"--bs={block_size}", f"--size={size}", "--verify=crc32c", "--verify_fatal=1", *more)
+            f"--bs={block_size}", f"--size={size}", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0", *more)
     run("fio", "--name=mixed", f"--filename={path}", "--direct=1", "--ioengine=libaio", "--iodepth=32", "--rw=randwrite",
-        "--bssplit=4k/70:64k/20:1M/10", f"--size={size}", "--verify=crc32c", "--verify_fatal=1", *more)
+        "--bssplit=4k/70:64k/20:1M/10", f"--size={size}", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0", *more)
 
 
 class Verified(NodeTestCase):
