@@ -17,7 +17,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int exit_refused = 8;  // stor-node's exit status when somebody else holds the backing
 constexpr std::chrono::milliseconds poll_interval{100};
 constexpr std::chrono::milliseconds reopen_interval{2000};
 constexpr size_t last_words_limit_bytes = 4096;
@@ -222,7 +221,7 @@ void ManagedNode::process_gone(const ExitStatus& status, std::string reason) {
     if (stop_done_) return end_stop(std::nullopt);
     if (reason.empty()) reason = last_words();
     if (reason.empty()) reason = fmt::format("its process {}", status.describe());
-    const bool refused = status.code == exit_refused;
+    const bool refused = status.code == node::exit_refused;
     if (start_done_) {
         return end_start(start_failure_ ? *start_failure_ : StartFailure{.refused = refused, .message = reason});
     }

@@ -18,10 +18,9 @@ namespace {
 
 using namespace storctl;
 
-// What the supervisor makes of our end: 1 is worth another try soon, 8 means that somebody else has the backing.
+// What the supervisor makes of our end: this is worth another try soon, unlike node::exit_refused.
 constexpr int exit_failed = 1;
 constexpr int exit_usage = 2;
-constexpr int exit_refused = 8;
 
 constexpr std::string_view usage =
     "Usage: stor-node --spec FILE\n"
@@ -43,7 +42,7 @@ int fail(const std::string& spec_path, const Error& error) {
     // best effort: the same sentence stands in the log
     [[maybe_unused]] const auto written = write_file_atomic(error_path(spec_path), error.message() + "\n", 0644, false);
     ::sd_notifyf(0, "STATUS=%s\nERRNO=%d", error.message().c_str(), error.value());
-    return error.code == std::errc::device_or_resource_busy ? exit_refused : exit_failed;
+    return error.code == std::errc::device_or_resource_busy ? node::exit_refused : exit_failed;
 }
 
 Result<int> run(const std::string& spec_path) {

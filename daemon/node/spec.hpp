@@ -32,6 +32,9 @@ struct Spec {
     std::string to_json() const;
 };
 
+/// stor-node's exit status when somebody else holds the backing: another attempt soon is of no use.
+inline constexpr int exit_refused = 8;
+
 /// A node's name is a file name, a unit instance and part of a path: 1 to 64 of [A-Za-z0-9._-], not starting with . or
 /// -.
 Result<void> check_node_name(const std::string& name);
