@@ -6,6 +6,7 @@
 namespace storctl::control {
 
 extern const std::string_view io_storctl;
+extern const std::string_view io_storctl_arbiter;
 extern const std::string_view io_storctl_device;
 extern const std::string_view io_storctl_node;
 extern const std::string_view io_storctl_node_process;
