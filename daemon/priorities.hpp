@@ -15,6 +15,9 @@ inline constexpr int64_t node_exit = -30;
 // Device events that have arrived are in the inventory before anything is decided or answered from it.
 inline constexpr int64_t discovery = -20;
 
+// What became of drivers that were moved, before clients ask for the same devices again.
+inline constexpr int64_t actuation = -15;
+
 // What nodes report is taken in before clients are answered: a `show` after an accepted write tells the new state.
 inline constexpr int64_t node_messages = -10;
 
