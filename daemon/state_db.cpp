@@ -5,16 +5,18 @@
 #include "daemon/state_db.hpp"
 
 #include <array>
-#include <type_traits>
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sqlite3.h>
 
 #include "base/file.hpp"
+#include "daemon/state_db_statement.hpp"
 
 namespace storctl {
 namespace {
+
+using namespace state_db;
 
 constexpr int application_id = 0x73746f72;  // "stor"
 constexpr int busy_timeout_ms = 2000;
@@ -29,114 +31,19 @@ constexpr auto migrations = std::to_array<const char*>({
          name TEXT PRIMARY KEY NOT NULL, device_id TEXT, backing_path TEXT NOT NULL, backing_kind TEXT NOT NULL,
          open TEXT NOT NULL, loop INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
          logical_block_bytes INTEGER NOT NULL, created TEXT NOT NULL, created_by TEXT NOT NULL) STRICT;)",
+    // ids are never given twice: "rule:3" in a claim's origin means one rule for ever
+    R"(CREATE TABLE claim (
+         id INTEGER PRIMARY KEY NOT NULL, kind TEXT NOT NULL, target TEXT NOT NULL, holder TEXT NOT NULL,
+         state TEXT NOT NULL, since TEXT NOT NULL, deadline TEXT, covered INTEGER NOT NULL, origin TEXT NOT NULL,
+         reason TEXT NOT NULL, identities TEXT NOT NULL, description TEXT NOT NULL, follow_socket INTEGER NOT NULL,
+         keep_drivers INTEGER NOT NULL, keep_off INTEGER NOT NULL, former_driver TEXT NOT NULL,
+         boot_id TEXT NOT NULL, phase TEXT NOT NULL, message TEXT NOT NULL) STRICT;
+       CREATE TABLE usb_rule (
+         id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, socket TEXT, vendor_id INTEGER, product_id INTEGER,
+         serial TEXT, device_class INTEGER, holder TEXT NOT NULL, created TEXT NOT NULL,
+         created_by TEXT NOT NULL) STRICT;)",
 });
 constexpr int newest_schema = static_cast<int>(migrations.size());
-
-std::errc code_of(int sqlite_code) {
-    switch (sqlite_code & 0xff) {
-        case SQLITE_FULL:
-            return std::errc::no_space_on_device;
-        case SQLITE_READONLY:
-            return std::errc::read_only_file_system;
-        case SQLITE_BUSY:
-        case SQLITE_LOCKED:
-            return std::errc::device_or_resource_busy;
-        case SQLITE_CANTOPEN:
-        case SQLITE_PERM:
-            return std::errc::permission_denied;
-        case SQLITE_NOMEM:
-            return std::errc::not_enough_memory;
-        default:
-            return std::errc::io_error;
-    }
-}
-
-std::string path_of(sqlite3* db) {
-    const char* path = sqlite3_db_filename(db, "main");
-    return path != nullptr ? path : "";
-}
-
-Error damaged(const std::string& path, std::string_view detail) {
-    return make_error(
-        std::errc{},
-        fmt::format("state database '{}' is damaged or is no state database ({}): move it aside together with "
-                    "'{}-wal' and '{}-shm', or put a backup in its place, and start again; it holds the sharing "
-                    "overrides and the list of nodes",
-                    path, detail, path, path));
-}
-
-Error db_error(sqlite3* db, std::string_view doing) {
-    const int code = sqlite3_extended_errcode(db);
-    const std::string detail = sqlite3_errmsg(db);
-    const std::string path = path_of(db);
-    if ((code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB) return damaged(path, detail);
-    return make_error(code_of(code), fmt::format("state database '{}': cannot {} ({})", path, doing, detail));
-}
-
-Result<void> execute(sqlite3* db, const std::string& sql, std::string_view doing) {
-    if (sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) != SQLITE_OK) return db_error(db, doing);
-    return {};
-}
-
-/// A prepared statement; `doing` completes "cannot …" in its errors.
-class Statement {
- public:
-    static Result<Statement> prepare(sqlite3* db, const char* sql, std::string_view doing) {
-        sqlite3_stmt* raw = nullptr;
-        if (sqlite3_prepare_v2(db, sql, -1, &raw, nullptr) != SQLITE_OK) return db_error(db, doing);
-        return Statement(db, raw, doing);
-    }
-
-    template <class... Values>
-    Result<void> bind(const Values&... values) {
-        int column = 0;
-        const bool good = ((bind_one(++column, values) == SQLITE_OK) && ...);
-        if (!good) return db_error(db_, doing_);
-        return {};
-    }
-    /// True: a row is there.
-    Result<bool> step() {
-        const int code = sqlite3_step(handle_.get());
-        if (code == SQLITE_ROW) return true;
-        if (code == SQLITE_DONE) return false;
-        return db_error(db_, doing_);
-    }
-    std::string text(int column) const {
-        const auto* bytes = sqlite3_column_text(handle_.get(), column);
-        const auto length = static_cast<size_t>(sqlite3_column_bytes(handle_.get(), column));
-        return bytes == nullptr ? std::string() : std::string(reinterpret_cast<const char*>(bytes), length);
-    }
-    bool is_null(int column) const { return sqlite3_column_type(handle_.get(), column) == SQLITE_NULL; }
-    int64_t integer(int column) const { return sqlite3_column_int64(handle_.get(), column); }
-    Result<WallTime> time(int column) const {
-        auto parsed = parse_time(text(column));
-        if (!parsed) return damaged(path_of(db_), parsed.error().message());
-        return *parsed;
-    }
-
- private:
-    Statement(sqlite3* db, sqlite3_stmt* raw, std::string_view doing) : db_(db), handle_(raw), doing_(doing) {}
-
-    int bind_one(int column, const std::string& value) {
-        return sqlite3_bind_text(handle_.get(), column, value.data(), static_cast<int>(value.size()), SQLITE_TRANSIENT);
-    }
-    int bind_one(int column, const std::optional<std::string>& value) {
-        return value ? bind_one(column, *value) : sqlite3_bind_null(handle_.get(), column);
-    }
-    int bind_one(int column, WallTime value) { return bind_one(column, format_time(value)); }
-    template <class Integer>
-    requires std::is_integral_v<Integer>
-    int bind_one(int column, Integer value) {
-        return sqlite3_bind_int64(handle_.get(), column, static_cast<int64_t>(value));
-    }
-
-    struct Finalize {
-        void operator()(sqlite3_stmt* raw) const { sqlite3_finalize(raw); }
-    };
-    sqlite3* db_;
-    std::unique_ptr<sqlite3_stmt, Finalize> handle_;
-    std::string doing_;
-};
 
 Result<int64_t> pragma_value(sqlite3* db, const char* sql) {
     Statement statement = TRY(Statement::prepare(db, sql, "be read"));
@@ -163,7 +70,7 @@ Result<void> migrate(sqlite3* db) {
             std::errc{},
             fmt::format("state database '{}' has schema {}, this stord knows up to {}: it was written by a newer "
                         "stord; install that version again, or move the file aside to start without the sharing "
-                        "overrides and nodes in it",
+                        "overrides, nodes, claims and rules in it",
                         path_of(db), schema, newest_schema));
     }
     for (auto next = static_cast<size_t>(schema); next < migrations.size(); ++next) {

@@ -10,6 +10,8 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "usbarb/claim.hpp"
+#include "usbarb/rules.hpp"
 
 struct sqlite3;
 
@@ -53,6 +55,17 @@ class StateDb {
     Result<std::vector<NodeRecord>> nodes();
     Result<void> put_node(const NodeRecord& entry);
     Result<void> remove_node(const std::string& name);
+
+    /// Without what is computed: `observed` and `counted`.
+    Result<std::vector<usbarb::ClaimRecord>> claims();
+    /// All of it or nothing.
+    Result<void> change_claims(const std::vector<usbarb::ClaimRecord>& put,
+                               const std::vector<usbarb::ClaimId>& removed);
+    /// By id.
+    Result<std::vector<usbarb::Rule>> usb_rules();
+    /// Gives it its id, which no rule has had before.
+    Result<uint64_t> add_usb_rule(const usbarb::Rule& rule);
+    Result<void> remove_usb_rule(uint64_t id);
 
  private:
     explicit StateDb(sqlite3* db) : db_(db) {}
