@@ -83,8 +83,8 @@ class Arbiter {
     /// first.
     std::vector<Target> with_group(const Target& controller) const;
 
-    /// What `claim` would say now.
-    Decision explain(const Request& request) const;
+    /// What `claim` would say now: it is held and given back.
+    Decision explain(const Request& request);
     /// Decides and, if granted, holds. New claims begin in phase none.
     Decision claim(const Request& request, WallTime now, Changes& changes);
 
@@ -94,9 +94,10 @@ class Arbiter {
     Changes begin_release(ClaimId id, bool keep_off);
     /// The drivers are back (or nothing had to be done): it is gone. Claims that a hub's claim covered are counted from
     /// now on.
-    Changes finish_release(ClaimId id);
+    Changes finish_release(ClaimId id, WallTime now);
     /// Phase, message and former driver of what the kernel was brought to.
     Changes set_phase(ClaimId id, Phase phase, std::string message, std::optional<std::string> former_driver = {});
+    Changes set_boot(ClaimId id, std::string boot_id);
     /// Provisional claims whose time is over begin their release; lost ones end.
     Changes expire(WallTime now);
     std::optional<WallTime> next_deadline() const;
@@ -147,11 +148,64 @@ class Arbiter {
     size_t memory_bytes() const;  ///< an estimate, for the benchmark
 
  private:
-    struct Claim;
+    struct Claim {
+        ClaimRecord record;
+        Node* node = nullptr;    ///< none while it is lost
+        Half half = Half::usb2;  ///< the bus that it counts on
+        UseLease lease;
+    };
+    struct Judgement {
+        bool granted = true;
+        bool missing = false;  ///< there is no such thing
+        ClaimId existing = 0;  ///< held before
+        bool covered = false;
+        std::string why;
+        std::vector<Blocker> blockers;
+    };
+
+    // the gate
+    Decision attempt(const Request& request, WallTime now, bool keep, Changes& changes);
+    Judgement judge(const Target& target, const Request& request) const;
+    Judgement judge_place(const Node& node, const Target& target, const Request& request) const;
+    void judge_below(const Node& node, const Request& request, Judgement& judgement) const;
+    void judge_function(const Node& node, const Request& request, Judgement& judgement) const;
+    Blocker blocker_of(const Claim& claim) const;
+    std::vector<Blocker> observed_blockers(const Node& node) const;
+    const Claim* hub_above(const Node& node) const;
+    void settle(const Request& request, const std::vector<ClaimId>& made, const std::vector<ClaimId>& all, WallTime now,
+                Changes& changes);
+
+    // claims
+    Claim& hold(Node& node, const Target& target, const Request& request, bool covered, WallTime now);
+    void count(Claim& claim);
+    void uncount(Claim& claim);
+    void attach(Claim& claim, Node& node);
+    void detach(Claim& claim);
+    void erase(ClaimId id);
+    void lose(Claim& claim, WallTime now, Changes& changes);
+    void lose_place(Node& node, WallTime now, Changes& changes);
+    bool may_return(const Claim& claim, const Node& node) const;
+    bool fits(const Claim& claim, const Node& node) const;
+    bool cover_below(Node& hub, const std::string& holder, Changes& changes);
+    void return_lost(Node& node, Changes& changes);
+    void observe(Node& node, WallTime now, Changes& changes);
+    void observe_below(Node& node, WallTime now, Changes& changes);
+    std::vector<Node*> counted_by(const Node& node) const;
+    std::vector<std::string> counted_names(const Claim& claim) const;
+
+    // places
+    void unplug_below(Node& node, Half half, WallTime now, Changes& changes);
+    std::vector<Node*> all_nodes() const;
+    DeviceView view_of(const Node& node, Half half) const;
+    Claim& get(ClaimId id) { return *claims_.at(id); }
+    const Claim& get(ClaimId id) const { return *claims_.at(id); }
+
     Policy policy_;
     Topology topology_;
-    std::map<ClaimId, std::unique_ptr<Claim>> claims_;
+    std::map<ClaimId, std::unique_ptr<Claim>> claims_;  // after topology_: their leases end first
+    std::multimap<Socket, ClaimId> lost_;
     ClaimId next_id_ = 1;
+    ClaimId next_observed_id_;
 };
 
 }  // namespace storctl::usbarb

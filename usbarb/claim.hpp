@@ -35,10 +35,11 @@ struct ClaimRecord {
     std::string holder;  ///< "vm:NAME", "host", "proc:PID"
     ClaimState state = ClaimState::active;
     WallTime since{};
-    std::optional<WallTime> deadline;  ///< of provisional and lost
-    bool covered = false;              ///< below the holder's own hub: counts nothing
-    bool observed = false;             ///< seen, not asked for; never stored
-    std::string origin;                ///< "admin", "libvirt", "rule:3", "observed"
+    std::optional<WallTime> deadline;           ///< of provisional and lost
+    std::optional<WallTime> provisional_until;  ///< not confirmed yet; kept while lost
+    bool covered = false;                       ///< below the holder's own hub: counts nothing
+    bool observed = false;                      ///< seen, not asked for; never stored
+    std::string origin;                         ///< "admin", "libvirt", "rule:3", "observed"
     std::string reason;
     std::array<std::optional<Identity>, 2> identities;  ///< by Half: what was claimed
     std::string description;                            ///< of what was claimed, for when it is gone

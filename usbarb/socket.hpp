@@ -34,6 +34,8 @@ struct Socket {
     bool is_below(const Socket& hub) const;
 };
 
+using storctl::to_text;  // of the room's enums, beside that of sockets
+
 /// "0000:00:14.0/2.1", "0000:00:14.0/usb3-2.1", "0000:00:14.0" for the root hub, "0000:01:00.0/nvme0n1" for a unit.
 std::string to_text(const Socket& socket);
 /// invalid_argument when it is no such text. A unit is not taken: nobody names one.

@@ -1,0 +1,288 @@
+// The gate: one judgement per target, and requests that are granted whole or leave no trace.
+//
+//                    already its own?   something above held?          something below?          beside
+//   device           the claim it has   foreign hub: denied            its uses: denied          -
+//                                       own hub: covered
+//                                       controller: denied
+//   hub              the claim it has   as device                      any claim: denied         -
+//   controller       the claim it has   -                              any claim, any use:       IOMMU group,
+//   companions
+//                                                                      denied                    that stay: denied
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "usbarb/arbiter.hpp"
+#include "usbarb/rules.hpp"
+
+namespace storctl::usbarb {
+namespace {
+
+std::string named(const Node& node) {
+    const std::string description = node.description();
+    const std::string place = to_text(node.socket);
+    return description.empty() ? place : fmt::format("{} ({})", place, description);
+}
+
+std::string named(const ClaimRecord& record) {
+    const std::string place = to_text(record.target);
+    return record.description.empty() ? place : fmt::format("{} ({})", place, record.description);
+}
+
+/// The command that ends this claim.
+std::string release_command(const ClaimRecord& record) {
+    return fmt::format("storctl {} release {}", record.kind == ClaimKind::controller ? "pci" : "usb",
+                       to_text(record.target));
+}
+
+bool has_host_driver(const NeighbourFacts& neighbour) {
+    // vfio tolerates functions without a driver, bridges, and those on a stub (Documentation/driver-api/vfio.rst)
+    return !neighbour.bridge && !neighbour.driver.empty() && neighbour.driver != "vfio-pci" &&
+           neighbour.driver != "pci-stub";
+}
+
+bool wants(const Request& request, const std::string& function) {
+    return std::any_of(request.targets.begin(), request.targets.end(), [&](const Target& target) {
+        return target.kind == ClaimKind::controller && target.socket.controller == function;
+    });
+}
+
+}  // namespace
+
+Blocker Arbiter::blocker_of(const Claim& claim) const {
+    const ClaimRecord& record = claim.record;
+    std::string reason = record.reason;
+    if (reason.empty()) {
+        reason = fmt::format("{} claim, {}", to_text(record.kind),
+                             record.state == ClaimState::active ? "held" : to_text(record.state));
+    }
+    return {.target = to_text(record.target),
+            .description = record.description,
+            .holder = record.holder,
+            .since = record.since,
+            .reason = std::move(reason)};
+}
+
+/// One for each use: an administrator ends them one by one.
+std::vector<Blocker> Arbiter::observed_blockers(const Node& node) const {
+    std::vector<Blocker> out;
+    const ClaimRecord& record = get(node.observed).record;
+    for (const Use& use : node.uses) {
+        const bool foreign = use.kind == UseKind::usbfs || use.kind == UseKind::open;
+        out.push_back({.target = to_text(node.socket),
+                       .description = node.description(),
+                       .holder = foreign ? fmt::format("proc:{}", use.pid) : "host",
+                       .since = record.since,
+                       .reason = use.text});
+    }
+    return out;
+}
+
+const Arbiter::Claim* Arbiter::hub_above(const Node& node) const {
+    for (const Node* above = node.above; above != nullptr; above = above->above) {
+        const ClaimId id = above->is_controller() ? above->hub_claim : above->claim;
+        if (id != 0) return &get(id);
+    }
+    return nullptr;
+}
+
+Arbiter::Judgement Arbiter::judge(const Target& target, const Request& request) const {
+    const Node* const node = topology_.find(target.socket);
+    const bool of_controller = target.socket.is_root();
+    const bool there = node != nullptr && (of_controller ? node->controller.has_value() : node->device() != nullptr);
+    if (!there) {
+        return {.granted = false, .missing = true, .why = fmt::format("{} is not there", to_text(target.socket))};
+    }
+    const bool held_as_function = target.kind == ClaimKind::controller || !of_controller;
+    const ClaimId held = held_as_function ? node->claim : node->hub_claim;
+    if (held == 0) return judge_place(*node, target, request);
+    const Claim& claim = get(held);
+    const bool own = claim.record.holder == request.holder;
+    if (own && claim.record.state != ClaimState::releasing) return {.existing = held};
+    Judgement judgement{.granted = false, .blockers = {blocker_of(claim)}};
+    judgement.why =
+        own ? fmt::format("{} is being released by {}: wait for its end", named(*node), request.holder)
+            : fmt::format("{} is held by {} since {}: release it first ({})", named(*node), claim.record.holder,
+                          format_time(claim.record.since), release_command(claim.record));
+    return judgement;
+}
+
+/// A place that nobody has claimed itself.
+Arbiter::Judgement Arbiter::judge_place(const Node& node, const Target& target, const Request& request) const {
+    Judgement judgement;
+    const auto deny = [&](std::string why) {
+        // the first reason is the one to begin with; the blockers list all
+        if (judgement.why.empty()) judgement.why = std::move(why);
+        judgement.granted = false;
+    };
+    if (target.kind == ClaimKind::controller) {
+        judge_function(node, request, judgement);
+        return judgement;
+    }
+    const Node& root = node.root();
+    if (root.claim != 0) {
+        const ClaimRecord& passed = get(root.claim).record;
+        deny(fmt::format("{} is behind {}, which is passed through to {}: release that first ({})", named(node),
+                         root.socket.controller, passed.holder, release_command(passed)));
+        judgement.blockers.push_back(blocker_of(get(root.claim)));
+        return judgement;
+    }
+    if (const Claim* const hub = hub_above(node); hub != nullptr) {
+        judgement.covered = hub->record.holder == request.holder;
+        if (!judgement.covered) {
+            deny(fmt::format("{} is below the hub {}, which is {}'s: release that first ({})", named(node),
+                             named(hub->record), hub->record.holder, release_command(hub->record)));
+            judgement.blockers.push_back(blocker_of(*hub));
+        }
+    }
+    if (node.observed != 0 && !request.adopt && get(node.observed).record.holder != request.holder) {
+        for (auto& blocker : observed_blockers(node)) judgement.blockers.push_back(std::move(blocker));
+        deny(fmt::format("{} is in use here: {}", named(node), get(node.observed).record.reason));
+    }
+    if (target.kind == ClaimKind::hub) judge_below(node, request, judgement);
+    return judgement;
+}
+
+/// Everything claimed or used below stands in the way, also what the same holder has.
+void Arbiter::judge_below(const Node& node, const Request& request, Judgement& judgement) const {
+    if (node.in_use.value() == 0 && node.hub_claim == 0) return;
+    std::vector<Blocker> found;
+    Topology::walk(const_cast<Node&>(node), [&](Node& below) {
+        if (below.hub_claim != 0) found.push_back(blocker_of(get(below.hub_claim)));
+        if (&below == &node) return;
+        if (below.claim != 0 && !get(below.claim).record.covered) found.push_back(blocker_of(get(below.claim)));
+        if (below.observed == 0 || request.adopt) return;
+        for (auto& blocker : observed_blockers(below)) found.push_back(std::move(blocker));
+    });
+    if (found.empty()) return;
+    judgement.granted = false;
+    if (judgement.why.empty()) {
+        const Blocker& first = found.front();
+        judgement.why = fmt::format("{} cannot be had while anything below it is in use: {} by {} ({}){}", named(node),
+                                    first.target, first.holder, first.reason,
+                                    found.size() > 1 ? fmt::format(" and {} more", found.size() - 1) : "");
+    }
+    for (auto& blocker : found) judgement.blockers.push_back(std::move(blocker));
+}
+
+void Arbiter::judge_function(const Node& node, const Request& request, Judgement& judgement) const {
+    const auto deny = [&](std::string why) {
+        if (judgement.why.empty()) judgement.why = std::move(why);
+        judgement.granted = false;
+    };
+    const ControllerFacts& facts = *node.controller;
+    if (!facts.pci) deny(fmt::format("{} is not a PCI function: only its devices and hubs can be claimed", facts.path));
+    if (facts.bridge)
+        deny(fmt::format("{} is a PCI bridge: what is behind it can be claimed, not the bridge", facts.path));
+    judge_below(node, request, judgement);
+    if (request.adopt || !judgement.granted) return;
+    if (!facts.iommu_group) {
+        deny(
+            fmt::format("{} has no IOMMU group: switch the IOMMU on in the firmware and on the kernel's command line "
+                        "(intel_iommu=on, amd_iommu=on)",
+                        facts.path));
+    }
+    const auto check = [&](const NeighbourFacts& neighbour, std::string_view what) {
+        const Node* const other = topology_.controller(neighbour.path);
+        const ClaimId held = other == nullptr ? 0 : other->claim;
+        const bool own = held != 0 && get(held).record.holder == request.holder;
+        if (own || wants(request, neighbour.path)) return;
+        if (held != 0) {
+            judgement.blockers.push_back(blocker_of(get(held)));
+            deny(fmt::format("{} and {} are {}, and that is {}'s", facts.path, neighbour.path, what,
+                             get(held).record.holder));
+        } else if (has_host_driver(neighbour)) {
+            judgement.blockers.push_back({.target = neighbour.path,
+                                          .description = other == nullptr ? "" : other->description(),
+                                          .holder = "host",
+                                          .since = {},
+                                          .reason = fmt::format("{}, driver {}", what, neighbour.driver)});
+            deny(fmt::format("{} and {} are {} and go only together: claim both (storctl pci claim --group {})",
+                             facts.path, neighbour.path, what, facts.path));
+        }
+    };
+    for (const auto& neighbour : facts.group) check(neighbour, "in the same IOMMU group");
+    for (const auto& neighbour : facts.companions) check(neighbour, "companions on the same sockets");
+}
+
+Decision Arbiter::explain(const Request& request) {
+    Changes none;
+    return attempt(request, WallTime{}, false, none);
+}
+
+Decision Arbiter::claim(const Request& request, WallTime now, Changes& changes) {
+    return attempt(request, now, true, changes);
+}
+
+/// Holds one target after the other, so that each is judged against those before it; unless all are granted and wanted,
+/// everything held on the way is given back.
+Decision Arbiter::attempt(const Request& request, WallTime now, bool keep, Changes& changes) {
+    Decision decision;
+    if (auto checked = check_holder(request.holder); !checked) {
+        return {.verdict = Verdict::invalid, .why = checked.error().context, .what = request.holder};
+    }
+    const ClaimId first_new = next_id_;
+    std::vector<ClaimId> made;
+    for (const Target& target : request.targets) {
+        Judgement judgement = judge(target, request);
+        if (!judgement.granted) {
+            if (decision.granted()) {
+                decision.verdict = judgement.missing ? Verdict::not_found : Verdict::denied;
+                decision.why = std::move(judgement.why);
+                decision.what = to_text(target.socket);
+            }
+            for (auto& blocker : judgement.blockers) {
+                if (std::find(decision.blockers.begin(), decision.blockers.end(), blocker) == decision.blockers.end())
+                    decision.blockers.push_back(std::move(blocker));
+            }
+            continue;
+        }
+        if (judgement.existing == 0) {
+            Node& node = *topology_.find(target.socket);
+            judgement.existing = hold(node, target, request, judgement.covered, now).record.id;
+            made.push_back(judgement.existing);
+        }
+        decision.claims.push_back(judgement.existing);
+    }
+    if (!keep || !decision.granted()) {
+        std::for_each(made.rbegin(), made.rend(), [this](ClaimId id) { erase(id); });
+        next_id_ = first_new;
+        std::erase_if(decision.claims, [first_new](ClaimId id) { return id >= first_new; });
+        if (!decision.granted()) decision.claims.clear();
+        return decision;
+    }
+    settle(request, made, decision.claims, now, changes);
+    return decision;
+}
+
+/// What a granted request changes besides its own claims.
+void Arbiter::settle(const Request& request, const std::vector<ClaimId>& made, const std::vector<ClaimId>& all,
+                     WallTime now, Changes& changes) {
+    for (const ClaimId id : made) {
+        Claim& claim = get(id);
+        observe_below(*claim.node, now, changes);
+        // whatever its holder had lost here is superseded
+        std::vector<ClaimId> superseded;
+        const auto [first, last] = lost_.equal_range(claim.record.target);
+        for (auto entry = first; entry != last; ++entry) {
+            if (get(entry->second).record.holder == request.holder) superseded.push_back(entry->second);
+        }
+        for (const ClaimId old : superseded) {
+            changes.push_back({Change::What::removed, get(old).record});
+            erase(old);
+        }
+        changes.push_back({Change::What::added, claim.record});
+    }
+    if (request.provisional_until) return;
+    for (const ClaimId id : all) {
+        ClaimRecord& record = get(id).record;
+        if (!record.provisional_until) continue;
+        record.provisional_until.reset();
+        record.deadline.reset();
+        record.state = ClaimState::active;
+        changes.push_back({Change::What::changed, record});
+    }
+}
+
+}  // namespace storctl::usbarb
