@@ -1,0 +1,148 @@
+#include "usbarb/use_reader.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <net/if.h>
+#include <unistd.h>
+
+#include "base/file.hpp"
+#include "base/text.hpp"
+#include "usbarb/sysfs_folder.hpp"
+
+namespace storctl::usbarb {
+namespace {
+
+/// udev's mark of a keyboard (ID_INPUT_KEYBOARD): Escape, the digits and the letters down to D are all there.
+constexpr uint64_t keyboard_keys = 0xfffffffe;
+
+std::string owner_above(const std::string& syspath) {
+    std::string usb = usb_device_above(syspath);
+    return usb.empty() ? function_above(syspath) : usb;
+}
+
+/// Calls with name and sysfs path of each link in a class' folder.
+template <class Visit>
+void each_of_class(const KernelPaths& paths, std::string_view name, Visit visit) {
+    const std::string folder = fmt::format("{}/class/{}", paths.sys, name);
+    for (const auto& entry : list_directory(folder)) {
+        const std::string path = device_path(paths.sys, fmt::format("{}/{}", folder, entry));
+        if (!path.empty()) visit(entry, path);
+    }
+}
+
+/// The kernel's own NVMe multipath puts the disk below a subsystem, which links to its controllers.
+std::vector<std::string> nvme_owners(const std::string& subsystem, const KernelPaths& paths) {
+    std::vector<std::string> owners;
+    for (const auto& name : list_directory(subsystem)) {
+        if (!name.starts_with("nvme")) continue;
+        const std::string target = read_link(fmt::format("{}/{}", subsystem, name));
+        std::string_view rest = target;
+        while (rest.starts_with("../")) rest.remove_prefix(3);
+        // the subsystem is at /sys/devices/virtual/nvme-subsystem/NAME: the link climbs to /sys/devices
+        std::string owner = function_above(fmt::format("{}/devices/{}", paths.sys, rest));
+        if (!owner.empty()) owners.push_back(std::move(owner));
+    }
+    return owners;
+}
+
+void add_disks(const KernelPaths& paths, std::vector<Unit>& out) {
+    each_of_class(paths, "block", [&](const std::string& name, const std::string& path) {
+        const auto add = [&](std::string owner) {
+            if (owner.empty()) return;
+            if (::access((path + "/partition").c_str(), F_OK) == 0) return;
+            out.push_back({.kind = Unit::Kind::block, .name = name, .syspath = path, .owner = std::move(owner)});
+        };
+        if (path.find("/nvme-subsystem/") == std::string::npos) return add(owner_above(path));
+        for (auto& owner : nvme_owners(dir_name(path), paths)) add(std::move(owner));
+    });
+}
+
+void add_interfaces(const KernelPaths& paths, std::vector<Unit>& out) {
+    each_of_class(paths, "net", [&](const std::string& name, const std::string& path) {
+        std::string owner = owner_above(path);
+        if (owner.empty()) return;
+        out.push_back({.kind = Unit::Kind::network, .name = name, .syspath = path, .owner = std::move(owner)});
+    });
+}
+
+bool is_keyboard(const std::string& event) {
+    // words of the kernel's long, highest first
+    const std::string keys = read_attribute(event + "/device/capabilities/key");
+    const auto lowest = std::string_view(keys).substr(keys.rfind(' ') + 1);
+    uint64_t bits = 0;
+    for (const char digit : lowest) {
+        const auto value = parse_number(std::string_view(&digit, 1), 16, 15);
+        if (!value) return false;
+        bits = bits << 4 | *value;
+    }
+    return (bits & keyboard_keys) == keyboard_keys;
+}
+
+void add_keyboards(const KernelPaths& paths, std::vector<Unit>& out) {
+    each_of_class(paths, "input", [&](const std::string& name, const std::string& path) {
+        if (!name.starts_with("event")) return;
+        std::string owner = owner_above(path);
+        if (owner.empty() || !is_keyboard(path)) return;
+        out.push_back({.kind = Unit::Kind::console, .name = name, .syspath = path, .owner = std::move(owner)});
+    });
+}
+
+std::vector<std::string> words(std::string_view line) {
+    std::vector<std::string> out;
+    for (const auto& part : split(line, ' ')) {
+        for (auto& word : split(part, '\t')) {
+            if (!word.empty()) out.push_back(std::move(word));
+        }
+    }
+    return out;
+}
+
+}  // namespace
+
+std::vector<Unit> read_units(const KernelPaths& paths) {
+    std::vector<Unit> out;
+    add_disks(paths, out);
+    add_interfaces(paths, out);
+    add_keyboards(paths, out);
+    return out;
+}
+
+NetworkUses::NetworkUses(KernelPaths paths) : paths_(std::move(paths)) {
+    // An address of IPv4 has at least the route to its own network. Of IPv6 the link-local one says nothing: every
+    // interface that is up has it.
+    const std::string routes = read_file(paths_.proc + "/net/route").value_or(std::string());
+    const auto lines = split(routes, '\n');
+    for (size_t i = 1; i < lines.size(); ++i) {
+        const auto fields = words(lines[i]);
+        if (!fields.empty()) addressed_[fields.front()] = true;
+    }
+    constexpr size_t scope_field = 3, name_field = 5;
+    for (const auto& line : split(read_file(paths_.proc + "/net/if_inet6").value_or(std::string()), '\n')) {
+        const auto fields = words(line);
+        if (fields.size() > name_field && fields[scope_field] != "20") addressed_[fields[name_field]] = true;
+    }
+}
+
+std::vector<Use> NetworkUses::of(const Unit& unit) const {
+    const SysfsFolder folder(unit.syspath);
+    const auto flags = folder.number("flags", 16, 0xffffffff);
+    const bool up = flags && (*flags & IFF_UP) != 0;
+    if (!up) return {};
+    std::string text = fmt::format("network interface {} is up", unit.name);
+    std::vector<std::string> part_of;
+    for (const auto& name : list_directory(unit.syspath)) {
+        constexpr std::string_view upper = "upper_";
+        if (name.starts_with(upper)) part_of.push_back(name.substr(upper.size()));
+    }
+    const std::string master = folder.link_name("master");
+    if (!master.empty() && std::find(part_of.begin(), part_of.end(), master) == part_of.end()) {
+        part_of.push_back(master);
+    }
+    if (!part_of.empty()) text += fmt::format(", as part of {}", join(part_of, ", "));
+    const bool usb = !usb_device_above(unit.syspath).empty();
+    if (!usb && part_of.empty() && addressed_.count(unit.name) == 0) return {};
+    return {{.kind = UseKind::network, .text = std::move(text)}};
+}
+
+}  // namespace storctl::usbarb
