@@ -47,7 +47,7 @@ std::string SysfsFolder::text(std::string_view name) const { return read_attribu
 
 Error SysfsFolder::missing(std::string_view name) const {
     if (!there()) return make_error(std::errc::no_such_device, fmt::format("'{}' is not there", path_));
-    return make_error(std::errc::bad_message, fmt::format("'{}/{}' cannot be read", path_, name));
+    return make_error(std::errc{}, fmt::format("'{}/{}' cannot be read", path_, name));
 }
 
 Result<std::string> SysfsFolder::required_text(std::string_view name) const {
@@ -62,7 +62,7 @@ Result<uint32_t> SysfsFolder::number(std::string_view name, int base, uint32_t h
     const auto value = parse_number(content, base, highest);
     if (value) return *value;
     if (!there()) return missing(name);
-    return make_error(std::errc::bad_message, wrong_text(fmt::format("{}/{}", path_, name), content));
+    return make_error(std::errc{}, wrong_text(fmt::format("{}/{}", path_, name), content));
 }
 
 std::string SysfsFolder::link_name(std::string_view name) const {

@@ -92,7 +92,7 @@ Result<void> read_iommu_group(const SysfsFolder& folder, ControllerFacts& facts)
     if (number.empty()) return {};
     const auto value = parse_number(number, 10, 0x7fffffff);
     if (!value) {
-        return make_error(std::errc::bad_message,
+        return make_error(std::errc{},
                           fmt::format("'{}/iommu_group' leads to '{}', which is no group", folder.path(), number));
     }
     facts.iommu_group = static_cast<int>(*value);

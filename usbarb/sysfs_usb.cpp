@@ -26,7 +26,7 @@ Result<Half> read_half(const std::string& root_hub) {
     // whole numbers but for "1.5"
     const auto whole = parse_number(speed.substr(0, speed.find('.')), 10, 1000000);
     if (!whole) {
-        return make_error(folder.there() ? std::errc::bad_message : std::errc::no_such_device,
+        return make_error(folder.there() ? std::errc{} : std::errc::no_such_device,
                           fmt::format("'{}/speed' says '{}', which is no speed", root_hub, escape_unprintable(speed)));
     }
     return *whole >= super_speed_mbps ? Half::usb3 : Half::usb2;
@@ -47,8 +47,8 @@ Result<std::map<uint8_t, uint8_t>> read_peers(const std::string& root_hub) {
         const size_t at = target.rfind("-port");
         const auto peer = at == std::string::npos ? std::nullopt : parse_number(target.substr(at + 5), 10, 255);
         if (!port || !peer || *peer == 0) {
-            return make_error(std::errc::bad_message, fmt::format("'{}' leads to '{}', which is no port of a root hub",
-                                                                  link, escape_unprintable(target)));
+            return make_error(std::errc{}, fmt::format("'{}' leads to '{}', which is no port of a root hub", link,
+                                                       escape_unprintable(target)));
         }
         peers.emplace(static_cast<uint8_t>(*port), static_cast<uint8_t>(*peer));
     }
