@@ -112,16 +112,21 @@ void read_nvme(const Folder& folder, const std::string& syspath, BlockFacts& fac
     }
 }
 
-void read_by_name(const Folder& folder, const std::string& syspath, BlockFacts& facts) {
-    const std::string& name = facts.name;
-    if (name.starts_with("nvme")) {
-        read_nvme(folder, syspath, facts);
-    } else if (name.starts_with("dm-")) {
+void read_stacked(const Folder& folder, BlockFacts& facts) {
+    if (facts.name.starts_with("dm-")) {
         facts.dm_uuid = folder.text("dm/uuid");
         facts.dm_name = folder.text("dm/name");
-    } else if (name.starts_with("md")) {
+    } else if (facts.name.starts_with("md")) {
         facts.md_level = folder.text("md/level");
         facts.md_uuid = folder.text("md/uuid");
+    }
+}
+
+void read_by_name(const Folder& folder, const std::string& syspath, BlockFacts& facts) {
+    const std::string& name = facts.name;
+    read_stacked(folder, facts);
+    if (name.starts_with("nvme")) {
+        read_nvme(folder, syspath, facts);
     } else if (name.starts_with("mmcblk")) {
         facts.model = folder.text("device/name");
         facts.serial = folder.text("device/serial");
@@ -175,8 +180,10 @@ void SysfsReader::add_parents(BlockFacts& facts) {
     }
 }
 
-Result<BlockFacts> SysfsReader::read(const std::string& syspath) {
-    const Folder folder(syspath);
+namespace {
+
+/// Names and number, and the disk that a partition is of.
+Result<BlockFacts> read_names(const Folder& folder, const std::string& syspath) {
     const std::string uevent = folder ? folder.text("uevent") : std::string();
     if (uevent.empty()) {
         return make_error(std::errc::no_such_device, fmt::format("the block device '{}' is not there", syspath));
@@ -185,12 +192,18 @@ Result<BlockFacts> SysfsReader::read(const std::string& syspath) {
     facts.number = {small_number(uevent_value(uevent, "MAJOR")), small_number(uevent_value(uevent, "MINOR"))};
     facts.devnode = uevent_value(uevent, "DEVNAME");
     if (!facts.devnode.empty() && !facts.devnode.starts_with('/')) facts.devnode = "/dev/" + facts.devnode;
+    if (uevent_value(uevent, "DEVTYPE") == "partition") facts.partition_of = base_name(dir_name(syspath));
+    return facts;
+}
+
+}  // namespace
+
+Result<BlockFacts> SysfsReader::read(const std::string& syspath) {
+    const Folder folder(syspath);
+    BlockFacts facts = TRY(read_names(folder, syspath));
     facts.size_bytes = folder.number("size", 0) * 512;  // sysfs counts in 512-byte sectors whatever the block size
     facts.read_only = folder.flag("ro");
-    if (uevent_value(uevent, "DEVTYPE") == "partition") {
-        facts.partition_of = base_name(dir_name(syspath));
-        return facts;
-    }
+    if (!facts.partition_of.empty()) return facts;
     facts.removable = folder.flag("removable");
     facts.hidden = folder.flag("hidden");
     facts.logical_block_bytes = static_cast<uint32_t>(folder.number("queue/logical_block_size", 512));
@@ -218,6 +231,42 @@ UsageTexts read_usage_texts(const KernelPaths& paths) {
         if (members.size() > 1) texts.groups.push_back(std::move(members));
     }
     return texts;
+}
+
+UsageTree read_usage_tree(const std::string& sys) {
+    UsageTree tree;
+    std::vector<std::pair<std::string, std::string>> partitions, loops;  // what it lies on, name
+    const std::string folder_path = sys + "/class/block";
+    constexpr std::string_view to_sys = "../../";
+    for (const auto& name : list_directory(folder_path)) {
+        const std::string target = read_link(fmt::format("{}/{}", folder_path, name));
+        if (!target.starts_with(to_sys)) continue;
+        const std::string path = fmt::format("{}/{}", sys, target.substr(to_sys.size()));
+        const Folder folder(path);
+        auto facts = read_names(folder, path);
+        if (!facts) continue;  // gone meanwhile
+        read_stacked(folder, *facts);
+        UsageNode node = usage_node(*facts);
+        node.above = list_directory(path + "/holders");
+        if (!facts->partition_of.empty()) partitions.emplace_back(facts->partition_of, name);
+        if (name.starts_with("loop")) {
+            if (auto file = folder.text("loop/backing_file"); file.starts_with("/dev/")) loops.emplace_back(file, name);
+        }
+        tree.emplace(name, std::move(node));
+    }
+    std::map<std::string, std::string> by_path;
+    for (const auto& [name, node] : tree) {
+        for (const auto& path : node.names) by_path.emplace(path, name);
+    }
+    const auto put_on = [&](const std::string& below, const std::string& name) {
+        if (const auto found = tree.find(below); found != tree.end()) found->second.above.push_back(name);
+    };
+    for (const auto& [disk, name] : partitions) put_on(disk, name);
+    for (const auto& [path, name] : loops) {
+        tree[name].description = "loop device";
+        put_on(by_path.count(path) > 0 ? by_path[path] : std::string(), name);
+    }
+    return tree;
 }
 
 namespace {

@@ -44,6 +44,9 @@ class SysfsReader {
 /// Mounts, swaps and multi-device file systems as they are now.
 UsageTexts read_usage_texts(const KernelPaths& paths);
 
+/// Every block device with what lies on it (partitions, holders, loop devices), and no more than usage asks for.
+UsageTree read_usage_tree(const std::string& sys = "/sys");
+
 /// Who uses the device now (see Usage::users_of); for a partition also who holds the whole disk. For saying why an
 /// exclusive open failed. Asks sysfs afresh.
 Result<std::vector<std::string>> who_uses(DeviceNumber number, const KernelPaths& paths = {});

@@ -112,33 +112,54 @@ Usage::Usage(UsageTree tree, const UsageTexts& texts) : tree_(std::move(tree)) {
     }
 }
 
-void Usage::walk(const UsageNode& node, bool itself, std::set<std::string>& seen, std::vector<std::string>& out) const {
+void Usage::walk(const UsageNode& node, bool itself, std::set<std::string>& seen, std::vector<User>& out) const {
     if (!seen.insert(node.name).second) return;
     const std::string via = itself ? std::string() : fmt::format(" ({})", node.name);
-    if (!itself && !node.description.empty()) out.push_back(fmt::format("{} ({})", node.name, node.description));
+    const auto add = [&](User::Kind kind, std::string text) { out.push_back({kind, std::move(text), node.name}); };
+    if (!itself && !node.description.empty()) {
+        add(User::Kind::stacked, fmt::format("{} ({})", node.name, node.description));
+    }
     if (const auto found = places_.find(node.name); found != places_.end()) {
         const auto& places = found->second;
         const size_t listed = std::min(places.size(), listed_mounts_limit);
-        for (size_t i = 0; i < listed; ++i) out.push_back(fmt::format("mounted on {}{}", printable(places[i]), via));
-        if (listed < places.size())
-            out.push_back(fmt::format("mounted on {} more places{}", places.size() - listed, via));
+        for (size_t i = 0; i < listed; ++i) {
+            add(User::Kind::mount, fmt::format("mounted on {}{}", printable(places[i]), via));
+        }
+        if (listed < places.size()) {
+            add(User::Kind::mount, fmt::format("mounted on {} more places{}", places.size() - listed, via));
+        }
     }
-    if (swaps_.count(node.name) > 0) out.push_back("swap" + via);
+    if (swaps_.count(node.name) > 0) add(User::Kind::swap, "swap" + via);
     for (const auto& name : node.above) {
         const auto found = tree_.find(name);
         if (found != tree_.end()) {
             walk(found->second, false, seen, out);
         } else {
-            out.push_back(name);  // a holder that we cannot look into holds it all the same
+            // a holder that we cannot look into holds it all the same
+            out.push_back({User::Kind::stacked, name, name});
         }
     }
 }
 
-std::vector<std::string> Usage::users_of(const std::string& name) const {
-    std::vector<std::string> out;
+std::vector<Usage::User> Usage::find_users(const std::string& name) const {
+    std::vector<User> out;
     std::set<std::string> seen;
     if (const auto found = tree_.find(name); found != tree_.end()) walk(found->second, true, seen, out);
     return out;
+}
+
+std::vector<std::string> Usage::users_of(const std::string& name) const {
+    std::vector<std::string> out;
+    for (auto& user : find_users(name)) out.push_back(std::move(user.text));
+    return out;
+}
+
+std::set<std::string> Usage::stack_of(const std::string& name) const {
+    std::vector<User> users;
+    std::set<std::string> seen{};
+    if (const auto found = tree_.find(name); found != tree_.end()) walk(found->second, true, seen, users);
+    seen.insert(name);
+    return seen;
 }
 
 std::optional<Usage::Carriers> Usage::carriers_of(std::string_view place) const {

@@ -45,6 +45,14 @@ class Usage {
     /// Sentences in the order found: "mounted on /srv", "mounted on /boot (sda1)", "swap (sda2)", "dm-0 (LVM vg-root)".
     /// Empty: nobody, as far as the kernel tells.
     std::vector<std::string> users_of(const std::string& name) const;
+    struct User {
+        enum class Kind { mount, swap, stacked } kind;
+        std::string text;  ///< as users_of says it
+        std::string name;  ///< the block device that is mounted, swapped to or stacked: the disk, or something on it
+    };
+    std::vector<User> find_users(const std::string& name) const;
+    /// The block device itself and everything on it, as far as it is known.
+    std::set<std::string> stack_of(const std::string& name) const;
     /// The block devices that carry what is mounted at `place`, topmost mount; nullopt when nothing is mounted there.
     struct Carriers {
         std::string type;  ///< of the file system
@@ -53,7 +61,7 @@ class Usage {
     std::optional<Carriers> carriers_of(std::string_view place) const;
 
  private:
-    void walk(const UsageNode& node, bool itself, std::set<std::string>& seen, std::vector<std::string>& out) const;
+    void walk(const UsageNode& node, bool itself, std::set<std::string>& seen, std::vector<User>& out) const;
 
     UsageTree tree_;
     std::map<std::string, std::vector<std::string>> places_;  ///< by kernel name: mount points
