@@ -1,0 +1,36 @@
+#pragma once
+// What the host and its programs do with USB devices and with what lies on PCI functions: one look at mounts, swap,
+// holders, loop devices, network interfaces, and every process' open raw USB nodes. Blocking, any thread; for a thread
+// of its own see daemon/use_scanner.hpp.
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/result.hpp"
+#include "locality/sysfs_block.hpp"
+#include "usbarb/facts.hpp"
+#include "usbarb/sysfs_usb.hpp"
+
+namespace storctl {
+
+struct UsePaths {
+    usbarb::KernelPaths kernel;
+    locality::KernelPaths block;
+};
+
+struct UseRequest {
+    std::map<std::string, std::string> nodes;  ///< block devices behind mediated nodes: kernel name → node's name
+    bool consoles = false;                     ///< policy: keyboards are the host's console
+};
+
+/// USB devices by their sockets: what lies below a device is the nearest device's. Of other PCI functions one entry per
+/// unit on them (Socket{.controller, .unit}). What is not named has no use.
+struct UseScan {
+    std::map<usbarb::Socket, std::vector<usbarb::Use>> uses;
+    size_t hidden_processes = 0;  ///< that may not be looked into, and may have any node open
+};
+
+Result<UseScan> scan_uses(const UseRequest& request, const UsePaths& paths);
+
+}  // namespace storctl
