@@ -1,0 +1,65 @@
+// stor-actuate: one job of usbarb/actuation.hpp, for stord. The job comes on standard input, as one line of JSON; open
+// hubs that it needs lie in the socket at descriptor 3 as a message with descriptors, where the outcome goes as one
+// message with the hubs that hold their ports. It goes on to the end though nobody listens any more.
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "usbarb/actuation.hpp"
+#include "usbarb/actuation_socket.hpp"
+
+namespace {
+
+using namespace storctl;
+
+constexpr int exit_usage = 2;
+constexpr size_t longest_job = 4 << 20;
+
+constexpr std::string_view usage =
+    "Usage: stor-actuate < JOB 3<>SOCKET\n"
+    "Move host drivers as one job of stord says; stord runs it.\n";
+
+int run() {
+    std::vector<UniqueFd> held;
+    const auto text = read_file("/dev/stdin", longest_job);
+    auto arrived = usbarb::receive_message(usbarb::actuation_socket);
+    usbarb::Outcome outcome;
+    if (!text) {
+        outcome.message = text.error().message();
+    } else if (const auto job = usbarb::parse_job(*text); !job) {
+        outcome.message = "cannot read the job: " + job.error().message();
+    } else {
+        if (arrived) held = std::move(arrived->descriptors);
+        log::debug("begins: {}", *text);
+        outcome = usbarb::carry_out(*job, held);
+        if (job->action != usbarb::Action::hold_hub) held.clear();
+    }
+    const auto sent =
+        usbarb::send_message(usbarb::actuation_socket, {.text = outcome_text(outcome), .descriptors = std::move(held)});
+    if (!sent) log::warning("nobody takes the outcome ({}): {}", sent.error().message(), outcome_text(outcome));
+    return outcome.done ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    log::open("stor-actuate");
+    if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
+        fmt::print("{}", usage);
+        return EXIT_SUCCESS;
+    }
+    const bool called_right = argc == 1 && ::fcntl(usbarb::actuation_socket, F_SETFD, FD_CLOEXEC) == 0;
+    if (!called_right) {
+        fmt::print(stderr, "{}", usage);
+        return exit_usage;
+    }
+    ::signal(SIGPIPE, SIG_IGN);
+    return run();
+}
