@@ -29,5 +29,6 @@ std::span<const Column> node_columns();
 std::span<const Column> node_stat_columns();
 
 Exit hook_udev(const Invocation&);
+Exit hook_libvirt(const Invocation&);
 
 }  // namespace storctl::cli

@@ -1,4 +1,5 @@
 // storctl: reads the command line and runs the verb.
+#include <algorithm>
 #include <string>
 #include <variant>
 #include <vector>
@@ -12,9 +13,11 @@ namespace {
 
 using namespace storctl::cli;
 
-/// A udev helper's failure would leave a device without its other properties.
+/// A udev helper's failure would leave a device without its other properties; a failure of libvirt's hook at
+/// "reconnect" would end a running virtual machine. "prepare" is the call that may, and must, say no.
 bool must_not_fail(const std::vector<std::string>& words) {
-    return words.size() >= 2 && words[0] == "hook" && words[1] == "udev";
+    const auto has = [&](const char* word) { return std::find(words.begin(), words.end(), word) != words.end(); };
+    return has("hook") && (has("udev") || (has("libvirt") && !has("prepare")));
 }
 
 Exit run(const std::vector<std::string>& words) {

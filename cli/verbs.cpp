@@ -170,6 +170,19 @@ std::vector<Verb> of_hook() {
                         .required = false,
                         .help = "kernel name or device node (default: $DEVNAME, $DEVPATH)"}},
          .run = hook_udev},
+        {.object = "hook",
+         .name = "libvirt",
+         .summary = "a domain's host devices: claimed before it starts, given back when it has ended",
+         .description =
+             "Called by libvirt (hooks/qemu.d/50-storctl), with the domain's XML on standard input. Exits 1 at "
+             "\"prepare\" and \"start\" where a device is not to be had, with the reason in one line; everywhere else "
+             "it "
+             "exits 0 whatever happens.",
+         .arguments = {{.name = "GUEST", .help = "the domain's name"},
+                       {.name = "OPERATION", .help = "prepare, start, started, stopped, release, reconnect, ..."},
+                       {.name = "SUB-OPERATION", .required = false, .help = "begin or end"},
+                       {.name = "EXTRA", .required = false, .help = "not looked at"}},
+         .run = hook_libvirt},
     };
 }
 

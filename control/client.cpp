@@ -16,14 +16,14 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::seconds connect_patience{5};
 // An inventory of ten thousand devices has some 30 MB.
 constexpr size_t max_reply_bytes = 256 << 20;
 constexpr JsonLimits reply_limits{.nul_in_strings = true};
 
 class BlockingClient final : public Client {
  public:
-    explicit BlockingClient(std::string path) : path_(std::move(path)) {}
+    BlockingClient(std::string path, std::chrono::milliseconds patience)
+        : path_(std::move(path)), connect_patience_(patience) {}
 
     Result<void> open();
     Result<Reply> call(const std::string& method, Json parameters, std::chrono::milliseconds timeout) override;
@@ -42,12 +42,13 @@ class BlockingClient final : public Client {
     Error lost(const std::string& method) const;
 
     std::string path_;
+    std::chrono::milliseconds connect_patience_;
     UniqueFd fd_;
     FrameReader reader_{max_reply_bytes};
 };
 
 Result<void> BlockingClient::open() {
-    fd_ = TRY(connect_unix(path_, connect_patience));
+    fd_ = TRY(connect_unix(path_, connect_patience_));
     reader_ = FrameReader(max_reply_bytes);
     return {};
 }
@@ -145,8 +146,8 @@ Error BlockingClient::lost(const std::string& method) const {
 
 }  // namespace
 
-Result<std::unique_ptr<Client>> Client::connect(const std::string& socket_path) {
-    auto client = std::make_unique<BlockingClient>(socket_path);
+Result<std::unique_ptr<Client>> Client::connect(const std::string& socket_path, std::chrono::milliseconds patience) {
+    auto client = std::make_unique<BlockingClient>(socket_path, patience);
     TRY(client->open());
     return std::unique_ptr<Client>(std::move(client));
 }

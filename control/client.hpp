@@ -27,8 +27,9 @@ struct Reply {
 class Client {
  public:
     /// Errors keep connect(2)'s code (no_such_file_or_directory, connection_refused, permission_denied) and name the
-    /// socket.
-    static Result<std::unique_ptr<Client>> connect(const std::string& socket_path);
+    /// socket. `patience`: for a server whose queue of new connections is full.
+    static Result<std::unique_ptr<Client>> connect(const std::string& socket_path,
+                                                   std::chrono::milliseconds patience = std::chrono::seconds(5));
     virtual ~Client() = default;
 
     /// Zero timeout: none. After an Error the next call connects anew.
