@@ -3,32 +3,19 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
-#include "base/text.hpp"
+#include "cli/cells.hpp"
 #include "cli/commands.hpp"
-#include "cli/fields.hpp"
 
 namespace storctl::cli {
 namespace {
 
 using Format = ValueFormat;
 
-template <const char* key>
-Cell text(const Json& device, const Format&) {
-    return {text_of(device, key)};
-}
-
 Cell yes_no(std::optional<bool> value) { return {!value ? "unknown" : *value ? "yes" : "no"}; }
 
 template <const char* key>
 Cell flag(const Json& device, const Format&) {
     return yes_no(maybe_flag_of(device, key));
-}
-
-template <const char* key>
-Cell number(const Json& device, const Format&) {
-    return {fmt::to_string(number_of(device, key))};
 }
 
 template <const char* key>
@@ -78,24 +65,24 @@ constexpr char k_id[] = "id", k_name[] = "name", k_devnode[] = "devnode", k_kind
                k_reason[] = "reason", k_author[] = "author", k_time[] = "time", k_undecided[] = "undecided";
 
 constexpr auto table = std::to_array<Column>({
-    {"NAME", Align::left, true, "kernel name", text<k_name>},
+    {"NAME", Align::left, true, "kernel name", text_cell<k_name>},
     {"SIZE", Align::right, true, "capacity", size},
     {"TRANSPORT", Align::left, true, "how it is attached: sata, sas, nvme, fc, iscsi, usb, virtio, …",
-     text<k_transport>},
-    {"LOCAL", Align::left, true, "private to this host by its transport: yes, no, unknown", text<k_locality>},
+     text_cell<k_transport>},
+    {"LOCAL", Align::left, true, "private to this host by its transport: yes, no, unknown", text_cell<k_locality>},
     {"SHARED", Align::left, true, "shared by the whole cluster: yes, no", shared},
     {"BASIS", Align::left, true, "where SHARED comes from: default, computed, admin", sharing_text<k_basis>},
     {"QUALITY", Align::left, true, "of the best usable identifier: high, medium, low, none", quality},
     {"NOTES", Align::left, true, "id-conflict, undecided, not-ready, boot, read-only, in-use", notes},
-    {"ID", Align::left, true, "the key for everything else", text<k_id>},
-    {"DEVNODE", Align::left, false, "device node", text<k_devnode>},
-    {"KIND", Align::left, false, "disk, multipath or array", text<k_kind>},
-    {"VENDOR", Align::left, false, "as the device says", text<k_vendor>},
-    {"MODEL", Align::left, false, "as the device says", text<k_model>},
-    {"SERIAL", Align::left, false, "as the device says", text<k_serial>},
-    {"REVISION", Align::left, false, "firmware revision", text<k_revision>},
-    {"LBS", Align::right, false, "logical block size in bytes", number<k_logical>},
-    {"PBS", Align::right, false, "physical block size in bytes", number<k_physical>},
+    {"ID", Align::left, true, "the key for everything else", text_cell<k_id>},
+    {"DEVNODE", Align::left, false, "device node", text_cell<k_devnode>},
+    {"KIND", Align::left, false, "disk, multipath or array", text_cell<k_kind>},
+    {"VENDOR", Align::left, false, "as the device says", text_cell<k_vendor>},
+    {"MODEL", Align::left, false, "as the device says", text_cell<k_model>},
+    {"SERIAL", Align::left, false, "as the device says", text_cell<k_serial>},
+    {"REVISION", Align::left, false, "firmware revision", text_cell<k_revision>},
+    {"LBS", Align::right, false, "logical block size in bytes", number_cell<k_logical>},
+    {"PBS", Align::right, false, "physical block size in bytes", number_cell<k_physical>},
     {"RO", Align::left, false, "read-only", flag<k_read_only>},
     {"REMOVABLE", Align::left, false, "removable medium", flag<k_removable>},
     {"ROTATIONAL", Align::left, false, "spinning disk", flag<k_rotational>},
@@ -103,8 +90,8 @@ constexpr auto table = std::to_array<Column>({
     {"READY", Align::left, false, "udev has settled it and multipath does not keep it back", flag<k_ready>},
     {"PATHS", Align::right, false, "number of paths", paths},
     {"IN-USE", Align::left, false, "who holds it in the kernel", in_use},
-    {"CONFLICT", Align::left, false, "whose identifier it also carries", text<k_conflict>},
-    {"WHY-LOCAL", Align::left, false, "why LOCAL is what it is", text<k_locality_reason>},
+    {"CONFLICT", Align::left, false, "whose identifier it also carries", text_cell<k_conflict>},
+    {"WHY-LOCAL", Align::left, false, "why LOCAL is what it is", text_cell<k_locality_reason>},
     {"REASON", Align::left, false, "why SHARED is what it is", sharing_text<k_reason>},
     {"UNDECIDED", Align::left, false, "what keeps the cluster from deciding", sharing_text<k_undecided>},
     {"AUTHOR", Align::left, false, "who decided, where BASIS is admin", sharing_text<k_author>},

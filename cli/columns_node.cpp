@@ -4,27 +4,14 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
-#include "base/text.hpp"
+#include "cli/cells.hpp"
 #include "cli/commands.hpp"
-#include "cli/fields.hpp"
 #include "cli/node_view.hpp"
 
 namespace storctl::cli {
 namespace {
 
 using Format = ValueFormat;
-
-template <const char* key>
-Cell text(const Json& node, const Format&) {
-    return {text_of(node, key)};
-}
-
-template <const char* key>
-Cell number(const Json& node, const Format&) {
-    return {fmt::to_string(number_of(node, key))};
-}
 
 template <const char* key>
 Cell backing_text(const Json& node, const Format&) {
@@ -61,21 +48,21 @@ constexpr char k_name[] = "name", k_device[] = "device", k_open[] = "open", k_me
                k_path[] = "path", k_fuse[] = "fuse", k_loop[] = "loop";
 
 constexpr auto list_table = std::to_array<Column>({
-    {"NAME", Align::left, true, "the node's name", text<k_name>},
+    {"NAME", Align::left, true, "the node's name", text_cell<k_name>},
     {"STATE", Align::left, true, "starting, serving, backing-lost, restarting, failed, stopping", state},
     {"SIZE", Align::right, true, "what consumers see", size},
-    {"OPEN", Align::left, true, "who may open it: single-writer, shared, read-only", text<k_open>},
+    {"OPEN", Align::left, true, "who may open it: single-writer, shared, read-only", text_cell<k_open>},
     {"OPENERS", Align::right, true, "how many have it open", openers},
     {"BACKING", Align::left, true, "the device or file behind it", backing_text<k_path>},
     {"PATH", Align::left, true, "the file that consumers open", form<k_fuse>},
     {"LOOP", Align::left, false, "the kernel block device, where one was asked for", form<k_loop>},
     {"KIND", Align::left, false, "of the backing: block, file, loop", backing_text<k_kind>},
-    {"DEVICE", Align::left, false, "id of the backing device", text<k_device>},
+    {"DEVICE", Align::left, false, "id of the backing device", text_cell<k_device>},
     {"PID", Align::right, false, "of the node's process", pid},
-    {"RESTARTS", Align::right, false, "how often the process had to be started again", number<k_restarts>},
-    {"MESSAGE", Align::left, false, "why the state is what it is", text<k_message>},
-    {"CREATED", Align::left, false, "when", text<k_created>},
-    {"AUTHOR", Align::left, false, "who created it", text<k_created_by>},
+    {"RESTARTS", Align::right, false, "how often the process had to be started again", number_cell<k_restarts>},
+    {"MESSAGE", Align::left, false, "why the state is what it is", text_cell<k_message>},
+    {"CREATED", Align::left, false, "when", text_cell<k_created>},
+    {"AUTHOR", Align::left, false, "who created it", text_cell<k_created_by>},
 });
 
 // node stat: rows as rates.hpp makes them
@@ -133,7 +120,7 @@ Cell refused(const Json& stat, const Format&) {
 }
 
 constexpr auto stat_table = std::to_array<Column>({
-    {"NAME", Align::left, true, "the node's name", text<k_name>},
+    {"NAME", Align::left, true, "the node's name", text_cell<k_name>},
     {"R/S", Align::right, true, "reads per second", per_second<k_read>},
     {"W/S", Align::right, true, "writes per second", per_second<k_write>},
     {"RMIB/S", Align::right, true, "MiB read per second", mebibytes<k_read>},

@@ -28,6 +28,19 @@ Exit node_remove(const Invocation&);
 std::span<const Column> node_columns();
 std::span<const Column> node_stat_columns();
 
+Exit usb_list(const Invocation&);
+Exit usb_claims(const Invocation&);
+Exit usb_claim(const Invocation&);
+Exit usb_release(const Invocation&);
+std::span<const Column> usb_device_columns();
+std::span<const Column> claim_columns();
+std::span<const Column> usb_rule_columns();
+
+Exit pci_list(const Invocation&);
+Exit pci_claim(const Invocation&);
+Exit pci_release(const Invocation&);
+std::span<const Column> pci_columns();
+
 Exit hook_udev(const Invocation&);
 Exit hook_libvirt(const Invocation&);
 

@@ -19,6 +19,16 @@ constexpr std::string_view head =
 )bash";
 
 constexpr std::string_view body = R"bash(
+# the targets of claims of these kinds; run_dir is _storctl's
+_storctl_claimed()
+{
+    local kind target
+    storctl "${run_dir[@]}" usb claims --no-headings -o KIND,TARGET 2> /dev/null |
+        while read -r kind target; do
+            [[ " $* " == *" $kind "* ]] && echo "$target"
+        done
+}
+
 _storctl()
 {
     local cur words cword
@@ -42,12 +52,10 @@ _storctl()
             [[ $word == --run-dir=* ]] && run_dir=("$word")
         elif [[ -z $plain && $word == -* ]]; then
             _storctl_values "$path" "$word" > /dev/null && expect=$word
-        elif [[ -z $path && -n $object ]]; then
-            path="$object $word"
-        elif [[ -z $path && -n $(_storctl_verbs "$word") ]]; then
-            object=$word
+        elif [[ -z $path && -n $(_storctl_verbs "${object:+$object }$word") ]]; then
+            object=${object:+$object }$word
         elif [[ -z $path ]]; then
-            path=$word
+            path=${object:+$object }$word
         else
             ((++argument))
         fi
@@ -63,7 +71,6 @@ _storctl()
         possible=$(_storctl_options "$path")
     elif [[ -z $path ]]; then
         possible=$(_storctl_verbs "$object")
-        [[ -z $object ]] && possible=$(_storctl_verbs "")
     else
         possible=$(_storctl_values "$path" "#$argument") || return 0
     fi
@@ -76,6 +83,12 @@ _storctl()
             COMPREPLY=($(compgen -f -- "$cur"))
             ;;
         @node) possible=$(storctl "${run_dir[@]}" node list --no-headings -o NAME 2> /dev/null) ;;
+        @usb) possible=$(storctl "${run_dir[@]}" usb list --no-headings -o NAME,SOCKET 2> /dev/null) ;;
+        @usb_claimed) possible=$(_storctl_claimed device hub) ;;
+        @pci_claimed) possible=$(_storctl_claimed controller) ;;
+        @usb_rule) possible=$(storctl "${run_dir[@]}" usb rule list --no-headings -o ID 2> /dev/null) ;;
+        @pci) possible=$(storctl "${run_dir[@]}" pci list --no-headings -o ADDRESS 2> /dev/null) ;;
+        @holder) possible="host $(storctl "${run_dir[@]}" usb claims --no-headings -o HOLDER 2> /dev/null)" ;;
         @directory)
             compopt -o filenames 2> /dev/null
             COMPREPLY=($(compgen -d -- "$cur"))
@@ -116,6 +129,18 @@ std::string possible(std::string_view values, Complete complete, std::span<const
         case Complete::node:
         case Complete::node_or_number:
             return "@node";
+        case Complete::usb:
+            return "@usb";
+        case Complete::usb_claimed:
+            return "@usb_claimed";
+        case Complete::usb_rule:
+            return "@usb_rule";
+        case Complete::pci:
+            return "@pci";
+        case Complete::pci_claimed:
+            return "@pci_claimed";
+        case Complete::holder:
+            return "@holder";
         case Complete::directory:
             return "@directory";
         case Complete::columns: {
@@ -149,7 +174,8 @@ std::string values_function() {
         }
         for (size_t i = 0; i < verb.arguments.size(); ++i) {
             const Argument& argument = verb.arguments[i];
-            out += fmt::format("        {}:\\#{}) echo \"{}\" ;;\n", pattern_of(verb), i,
+            const std::string number = argument.repeats ? "*" : fmt::to_string(i);
+            out += fmt::format("        {}:\\#{}) echo \"{}\" ;;\n", pattern_of(verb), number,
                                possible(argument.values, argument.complete, {}));
         }
     }
@@ -175,22 +201,24 @@ std::string options_function() {
     return out + fmt::format("        *) echo \"--version{}\" ;;\n    esac\n}}\n\n", option_words(common_options()));
 }
 
-std::string names_of(std::string_view object) {
+/// Verbs, and objects that stand below.
+std::string names_of(std::string_view name) {
     std::vector<std::string> names;
     for (const Verb& verb : verbs()) {
-        if (verb.object == object) names.emplace_back(verb.name);
+        if (verb.object == name) names.emplace_back(verb.name);
+    }
+    for (const Object& object : objects()) {
+        if (object_above(object) == name) names.emplace_back(last_word(object));
     }
     return join(names, " ");
 }
 
 std::string verbs_function() {
-    std::string top = names_of("");
-    std::string out = "_storctl_verbs()\n{\n    case $1 in\n";
+    std::string out = "# $1: an object; prints what may follow it\n_storctl_verbs()\n{\n    case $1 in\n";
     for (const Object& object : objects()) {
-        out += fmt::format("        {}) echo \"{}\" ;;\n", object.name, names_of(object.name));
-        top += fmt::format(" {}", object.name);
+        out += fmt::format("        \"{}\") echo \"{}\" ;;\n", object.name, names_of(object.name));
     }
-    return out + fmt::format("        \"\") echo \"{}\" ;;\n    esac\n}}\n", top);
+    return out + fmt::format("        \"\") echo \"{}\" ;;\n    esac\n}}\n", names_of(""));
 }
 
 }  // namespace

@@ -28,6 +28,44 @@ _storctl_devices_or_files() {
     _alternative 'devices:device:_storctl_devices' 'files:file:_files'
 }
 
+_storctl_usb_sockets() {
+    local -a names
+    names=($(_call_program usb storctl ${(q)run_dir} usb list --no-headings -o NAME,SOCKET 2>/dev/null))
+    compadd "$@" -a names
+}
+
+_storctl_pci_addresses() {
+    local -a addresses
+    addresses=(${(f)"$(_call_program pci storctl ${(q)run_dir} pci list --no-headings -o ADDRESS 2>/dev/null)"})
+    compadd "$@" -a addresses
+}
+
+_storctl_usb_rules() {
+    local -a ids
+    ids=(${(f)"$(_call_program rules storctl ${(q)run_dir} usb rule list --no-headings -o ID 2>/dev/null)"})
+    compadd "$@" -a ids
+}
+
+_storctl_holders() {
+    local -a holders
+    holders=(host ${(f)"$(_call_program holders storctl ${(q)run_dir} usb claims --no-headings -o HOLDER 2>/dev/null)"})
+    compadd "$@" -a holders
+}
+
+# $1: kinds of claims; the rest is for compadd
+_storctl_claimed() {
+    local -a targets
+    local kind target
+    _call_program claims storctl ${(q)run_dir} usb claims --no-headings -o KIND,TARGET 2>/dev/null |
+        while read -r kind target; do
+            [[ " $1 " == *" $kind "* ]] && targets+=($target)
+        done
+    shift
+    compadd "$@" -a targets
+}
+_storctl_usb_claimed() { _storctl_claimed 'device hub' "$@" }
+_storctl_pci_claimed() { _storctl_claimed controller "$@" }
+
 _storctl_columns() {
     compset -P '+'
     _sequence compadd - "$@"
@@ -68,6 +106,18 @@ std::string action(std::string_view values, Complete complete, std::span<const C
         case Complete::node:
         case Complete::node_or_number:
             return "_storctl_nodes";
+        case Complete::usb:
+            return "_storctl_usb_sockets";
+        case Complete::usb_claimed:
+            return "_storctl_usb_claimed";
+        case Complete::usb_rule:
+            return "_storctl_usb_rules";
+        case Complete::pci:
+            return "_storctl_pci_addresses";
+        case Complete::pci_claimed:
+            return "_storctl_pci_claimed";
+        case Complete::holder:
+            return "_storctl_holders";
         case Complete::directory:
             return "_files -/";
         case Complete::columns: {
@@ -92,8 +142,9 @@ std::string option_line(const Option& option, std::span<const Column> columns) {
 }
 
 std::string argument_line(const Argument& argument, size_t number) {
-    return fmt::format("'{}:{}{}:{}'", number, argument.required ? "" : ":", to_lower(argument.name),
-                       action(argument.values, argument.complete, {}));
+    const std::string action_text = action(argument.values, argument.complete, {});
+    if (argument.repeats) return fmt::format("'*:{}:{}'", to_lower(argument.name), action_text);
+    return fmt::format("'{}:{}{}:{}'", number, argument.required ? "" : ":", to_lower(argument.name), action_text);
 }
 
 /// "'list:one line per device'" lines for _describe.
@@ -111,19 +162,36 @@ std::string verb_case(const Verb& verb, std::string_view indent) {
     return out + fmt::format(" && ret=0\n{}    ;;\n", indent);
 }
 
+/// _storctl_usb_rule
+std::string function_name(const Object& object) {
+    std::string name(object.name);
+    std::replace(name.begin(), name.end(), ' ', '_');
+    return "_storctl_" + name;
+}
+
+std::string object_case(const Object& object) {
+    return fmt::format("        {}) {} && ret=0 ;;\n", last_word(object), function_name(object));
+}
+
 std::string object_function(const Object& object) {
-    std::string out = fmt::format(
-        "_storctl_{}() {{\n    local state line curcontext=\"$curcontext\"\n    integer ret=1\n", object.name);
+    std::string out = fmt::format("{}() {{\n    local state line curcontext=\"$curcontext\"\n    integer ret=1\n",
+                                  function_name(object));
     out +=
         "    _arguments -C $common '1: :->verb' '*:: :->rest' && ret=0\n    case $state in\n    verb)\n        local "
         "-a verbs=(\n";
     for (const Verb& verb : verbs()) {
         if (verb.object == object.name) out += described(verb.name, verb.summary);
     }
+    for (const Object& below : objects()) {
+        if (object_above(below) == object.name) out += described(last_word(below), below.summary);
+    }
     out +=
         "        )\n        _describe -t verbs verb verbs && ret=0\n        ;;\n    rest)\n        case $words[1] in\n";
     for (const Verb& verb : verbs()) {
         if (verb.object == object.name) out += verb_case(verb, "        ");
+    }
+    for (const Object& below : objects()) {
+        if (object_above(below) == object.name) out += object_case(below);
     }
     return out + "        esac\n        ;;\n    esac\n    return ret\n}\n\n";
 }
@@ -144,14 +212,18 @@ std::string main_function() {
     for (const Verb& verb : verbs()) {
         if (verb.object.empty()) out += described(verb.name, verb.summary);
     }
-    for (const Object& object : objects()) out += described(object.name, object.summary);
+    for (const Object& object : objects()) {
+        if (object_above(object).empty()) out += described(object.name, object.summary);
+    }
     out +=
         "        )\n        _describe -t commands 'verb or object' first && ret=0\n        ;;\n    rest)\n        case "
         "$words[1] in\n";
     for (const Verb& verb : verbs()) {
         if (verb.object.empty()) out += verb_case(verb, "        ");
     }
-    for (const Object& object : objects()) out += fmt::format("        {0}) _storctl_{0} && ret=0 ;;\n", object.name);
+    for (const Object& object : objects()) {
+        if (object_above(object).empty()) out += object_case(object);
+    }
     return out + "        esac\n        ;;\n    esac\n    return ret\n}\n\n_storctl \"$@\"\n";
 }
 

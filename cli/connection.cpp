@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/text.hpp"
+#include "cli/claim_view.hpp"
 #include "cli/fields.hpp"
 #include "cli/output.hpp"
 
@@ -36,7 +37,30 @@ constexpr auto meanings = std::to_array<Meaning>({
     {"Node.Failed", Exit::failed, "", "failed", "", ""},
     {"Node.DeviceNotFound", Exit::not_found, "id", "no device '{}'", "", "'storctl device list' shows all"},
     {"Node.DeviceAmbiguous", Exit::ambiguous, "id", "'{}' is more than one device; give one of", "candidates", ""},
+    {"Arbiter.NotFound", Exit::not_found, "what", "no '{}'", "",
+     "'storctl usb list', 'storctl usb claims' and 'storctl pci list' show all"},
+    {"Arbiter.Ambiguous", Exit::ambiguous, "what", "'{}' is more than one device; give one of", "candidates", ""},
+    {"Arbiter.InvalidValue", Exit::usage, "parameter", "the value of '{}' is not right", "", ""},
+    {"Arbiter.Refused", Exit::refused, "", "refused", "blockers", ""},
+    {"Arbiter.Failed", Exit::failed, "", "failed", "", ""},
+    {"Arbiter.RuleNotFound", Exit::not_found, "id", "no rule {}", "", "'storctl usb rule list' shows all"},
 });
+
+/// A name, or a number.
+std::string subject_of(const Json& parameters, std::string_view key) {
+    const Json& value = member(parameters, key);
+    return value.is_number() ? value.dump() : text_of(parameters, key);
+}
+
+/// Sentences, or blockers of the arbiter.
+std::vector<std::string> items_of(const Json& parameters, std::string_view key) {
+    std::vector<std::string> out;
+    for (const Json& element : list_of(parameters, key)) {
+        if (element.is_string()) out.push_back(element.get_ref<const std::string&>());
+        if (element.is_object()) out.push_back(describe_blocker(element));
+    }
+    return out;
+}
 
 Failure explain_standard(const std::string& name, const Json& parameters) {
     const std::string message = text_of(parameters, "message");
@@ -71,8 +95,8 @@ Failure explain_reply(const std::string& error_name, const Json& parameters) {
         return name.starts_with(prefix) && name.substr(prefix.size()) == row.error;
     });
     if (meaning == meanings.end()) return explain_standard(error_name, parameters);
-    Failure failure{meaning->exit, text_of(parameters, "message"), texts_of(parameters, meaning->items)};
-    const std::string subject = text_of(parameters, meaning->key), value = text_of(parameters, "value");
+    Failure failure{meaning->exit, text_of(parameters, "message"), items_of(parameters, meaning->items)};
+    const std::string subject = subject_of(parameters, meaning->key), value = text_of(parameters, "value");
     if (meaning->exit == Exit::usage && !failure.message.empty() && failure.message.find(value) == std::string::npos) {
         failure.message = fmt::format("{} '{}': {}", subject, value, failure.message);
     }

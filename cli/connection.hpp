@@ -43,6 +43,8 @@ class Connection {
     static constexpr std::chrono::milliseconds default_timeout{std::chrono::minutes(1)};
     /// Starting a node may take as long as stord.toml's start_timeout allows, 10 min at the most.
     static constexpr std::chrono::milliseconds start_timeout{std::chrono::minutes(11)};
+    /// Moving drivers waits for disks that do not answer and for virtual machines that let go.
+    static constexpr std::chrono::milliseconds drivers_timeout{std::chrono::minutes(11)};
 
     /// The answer's parameters. Nothing: what went wrong has been reported, and `exit()` is how to end.
     std::optional<Json> call(const std::string& method, Json parameters = Json::object(),

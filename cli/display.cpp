@@ -123,6 +123,14 @@ std::string cut(std::string_view text, size_t columns) {
     return std::string(text.substr(0, end)) + "…";
 }
 
+std::string shell_quote(std::string_view text) {
+    constexpr std::string_view safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%_+=:,./-";
+    if (!text.empty() && text.find_first_not_of(safe) == std::string_view::npos) return std::string(text);
+    std::string out = "'";
+    for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    return out + "'";
+}
+
 std::string styled(std::string_view text, Style style, bool colour) {
     const auto sgr = [style]() -> std::string_view {
         switch (style) {

@@ -16,6 +16,8 @@ size_t display_width(std::string_view text);
 std::string printable(std::string_view text);
 /// At most `columns` wide, ending in "…" where something was left out.
 std::string cut(std::string_view text, size_t columns);
+/// As one types it for a shell: quoted where it has to be.
+std::string shell_quote(std::string_view text);
 /// In the style's colour; unchanged when `colour` is off.
 std::string styled(std::string_view text, Style style, bool colour);
 

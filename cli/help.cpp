@@ -69,6 +69,18 @@ std::vector<Entry> verbs_of(std::string_view object) {
     return out;
 }
 
+/// The verbs of an object and of those below it, as one types them behind its name.
+std::vector<Entry> all_verbs_of(const Object& object) {
+    auto out = verbs_of(object.name);
+    for (const Object& below : objects()) {
+        if (object_above(below) != object.name) continue;
+        for (auto& [name, summary] : all_verbs_of(below)) {
+            out.push_back({fmt::format("{} {}", last_word(below), name), std::move(summary)});
+        }
+    }
+    return out;
+}
+
 }  // namespace
 
 std::string usage_line(const Verb& verb) {
@@ -76,7 +88,7 @@ std::string usage_line(const Verb& verb) {
     std::string closing;
     for (const Argument& argument : verb.arguments) {
         const auto shown = argument.values.empty() ? argument.name : argument.values;
-        out += fmt::format(" {}{}", argument.required ? "" : "[", shown);
+        out += fmt::format(" {}{}{}", argument.required ? "" : "[", shown, argument.repeats ? "..." : "");
         if (!argument.required) closing += ']';
     }
     return out + closing + " [OPTION...]";
@@ -85,8 +97,8 @@ std::string usage_line(const Verb& verb) {
 std::string help_text() {
     std::string out =
         "usage: storctl [OPTION...] VERB ...\n       storctl [OPTION...] OBJECT VERB ...\n\n"
-        "Storage of a virtualisation host: which devices the cluster shares, and mediated nodes for virtual "
-        "machines.\n";
+        "Devices of a virtualisation host: which the cluster shares, mediated nodes for virtual machines, and who has\n"
+        "which USB device, hub and controller.\n";
     out += section("Verbs", verbs_of(""));
     for (const Object& object : objects()) {
         std::vector<Entry> entries;
@@ -103,7 +115,7 @@ std::string help_text() {
 
 std::string help_text(const Object& object) {
     std::string out = fmt::format("usage: storctl {} VERB ...\n\n{}\n", object.name, wrap(object.summary, 0));
-    out += section("Verbs", verbs_of(object.name)) + section("Options", entries_of(common_options()));
+    out += section("Verbs", all_verbs_of(object)) + section("Options", entries_of(common_options()));
     return out + fmt::format("\n'storctl {} VERB --help' explains one verb.\n", object.name);
 }
 

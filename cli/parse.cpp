@@ -34,17 +34,27 @@ size_t next_plain_word(const std::vector<std::string>& words, size_t from) {
     return words.size();
 }
 
-std::string names_of_verbs(std::string_view object) {
+std::vector<std::string> verbs_of(std::string_view object) {
     std::vector<std::string> names;
     for (const Verb& verb : verbs()) {
         if (verb.object == object) names.emplace_back(verb.name);
     }
-    return join(names, ", ");
+    return names;
 }
 
-std::string names_of_objects() {
+std::vector<std::string> objects_below(std::string_view above) {
     std::vector<std::string> names;
-    for (const Object& object : objects()) names.emplace_back(object.name);
+    for (const Object& object : objects()) {
+        if (object_above(object) == above) names.emplace_back(last_word(object));
+    }
+    return names;
+}
+
+/// All words that may follow an object.
+std::string names_of_verbs(std::string_view object) {
+    auto names = verbs_of(object);
+    const auto below = objects_below(object);
+    names.insert(names.end(), below.begin(), below.end());
     return join(names, ", ");
 }
 
@@ -74,6 +84,8 @@ class VerbParser {
         for (const Option& option : common_options()) add(option);
         for (const Argument& argument : verb.arguments) {
             const auto made = app_.add_option(std::string(argument.name), texts_[std::string(argument.name)]);
+            made->expected(1, argument.repeats ? CLI::detail::expected_max_vector_size : 1);
+            made->allow_extra_args(argument.repeats);
             if (argument.required) made->required();
         }
     }
@@ -87,11 +99,11 @@ class VerbParser {
             return fail(error.what());
         }
         Invocation invocation(verb_);
-        for (const auto& [name, text] : texts_) {
-            if (app_.get_option(option_key(name))->count() > 0) invocation.set(name, text);
+        for (const auto& [name, texts] : texts_) {
+            if (app_.get_option(option_key(name))->count() > 0) invocation.set(name, texts);
         }
         for (const auto& [name, flag] : flags_) {
-            if (flag) invocation.set(name, "true");
+            if (flag) invocation.set(name, {"true"});
         }
         return check(std::move(invocation));
     }
@@ -110,7 +122,7 @@ class VerbParser {
             app_.add_flag(spec, flags_[name]);
         } else {
             // an empty value is a value: --reason ''
-            app_.add_option(spec, texts_[name])->take_last()->expected(1);
+            app_.add_option(spec, texts_[name])->take_last()->expected(1)->allow_extra_args(false);
         }
     }
 
@@ -125,9 +137,9 @@ class VerbParser {
             }
         }
         for (const Argument& argument : verb_.arguments) {
-            if (!invocation.has(argument.name)) continue;
-            if (auto wrong = check_value(argument.name, argument.values, invocation.value(argument.name)))
-                return fail(*wrong);
+            for (const auto& value : invocation.values(argument.name)) {
+                if (auto wrong = check_value(argument.name, argument.values, value)) return fail(*wrong);
+            }
         }
         if (!verb_.columns.empty() && invocation.has("output")) {
             if (auto chosen = select_columns(verb_.columns, invocation.value("output")); !chosen) {
@@ -158,16 +170,16 @@ class VerbParser {
 
     const Verb& verb_;
     CLI::App app_;
-    std::map<std::string, std::string> texts_;
+    std::map<std::string, std::vector<std::string>> texts_;
     std::map<std::string, bool> flags_;
 };
 
 }  // namespace
 
 Parsed parse_command_line(const std::vector<std::string>& words) {
-    const size_t first = next_plain_word(words, 0);
+    size_t at = next_plain_word(words, 0);
     const bool help = asks_help(words);
-    if (first == words.size()) {
+    if (at == words.size()) {
         if (std::find(words.begin(), words.end(), "--version") != words.end()) {
             return ShowText{fmt::format("storctl {}\n", STORCTL_VERSION)};
         }
@@ -177,31 +189,35 @@ Parsed parse_command_line(const std::vector<std::string>& words) {
             see_help};
     }
     std::vector<std::string> rest = words;
-    rest.erase(rest.begin() + static_cast<ptrdiff_t>(first));
-    const Verb* verb = find_verb("", words[first]);
-    if (verb == nullptr) {
-        const Object* object = find_object(words[first]);
-        if (object == nullptr) {
-            return UsageError{fmt::format("no verb or object '{}'; the verbs are {}, the objects {}", words[first],
-                                          names_of_verbs(""), names_of_objects()),
+    std::string object_name;
+    for (;;) {
+        const std::string word = rest[at];
+        rest.erase(rest.begin() + static_cast<ptrdiff_t>(at));
+        if (const Verb* verb = find_verb(object_name, word)) {
+            if (help) return ShowText{help_text(*verb)};
+            return VerbParser(*verb).parse(rest);
+        }
+        const Object* object = find_object(object_name.empty() ? word : object_name + " " + word);
+        if (object == nullptr && object_name.empty()) {
+            return UsageError{fmt::format("no verb or object '{}'; the verbs are {}, the objects {}", word,
+                                          join(verbs_of(""), ", "), join(objects_below(""), ", ")),
                               see_help};
         }
-        const size_t second = next_plain_word(rest, first);
-        if (second == rest.size()) {
+        const std::string see_object =
+            fmt::format("see 'storctl {} --help'", object != nullptr ? object->name : object_name);
+        if (object == nullptr) {
+            return UsageError{
+                fmt::format("'{}' has no verb '{}'; its verbs are {}", object_name, word, names_of_verbs(object_name)),
+                see_object};
+        }
+        object_name = object->name;
+        at = next_plain_word(rest, at);
+        if (at == rest.size()) {
             if (help) return ShowText{help_text(*object)};
             return UsageError{fmt::format("'{}' needs a verb: {}", object->name, names_of_verbs(object->name)),
-                              fmt::format("see 'storctl {} --help'", object->name)};
+                              see_object};
         }
-        verb = find_verb(object->name, rest[second]);
-        if (verb == nullptr) {
-            return UsageError{fmt::format("'{}' has no verb '{}'; its verbs are {}", object->name, rest[second],
-                                          names_of_verbs(object->name)),
-                              fmt::format("see 'storctl {} --help'", object->name)};
-        }
-        rest.erase(rest.begin() + static_cast<ptrdiff_t>(second));
     }
-    if (help) return ShowText{help_text(*verb)};
-    return VerbParser(*verb).parse(rest);
 }
 
 }  // namespace storctl::cli

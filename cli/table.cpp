@@ -40,7 +40,7 @@ void shrink_to(const Columns& columns, std::vector<size_t>& widths, size_t avail
         size_t widest = columns.size();
         for (size_t i = 0; i < columns.size(); ++i) {
             const size_t floor = std::max(narrowest_cut, columns[i]->name.size());
-            if (columns[i]->align != Align::left || widths[i] <= floor) continue;
+            if (columns[i]->align != Align::left || columns[i]->whole || widths[i] <= floor) continue;
             if (widest == columns.size() || widths[i] > widths[widest]) widest = i;
         }
         if (widest == columns.size()) return;

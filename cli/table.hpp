@@ -33,6 +33,7 @@ struct Column {
     bool by_default = false;
     std::string_view help;
     Cell (*value)(const nlohmann::json& row, const ValueFormat& format) = nullptr;
+    bool whole = false;  ///< what one types again: never cut
 };
 
 using Columns = std::vector<const Column*>;

@@ -5,20 +5,12 @@
 #include <cstdlib>
 
 #include "cli/commands.hpp"
+#include "cli/verb_options.hpp"
 
 namespace storctl::cli {
 namespace {
 
-constexpr Option json{
-    .name = "json", .letter = 'j', .help = "one JSON object instead of text (see storctl(8), JSON OUTPUT)"};
-constexpr Option output{.name = "output",
-                        .letter = 'o',
-                        .value_name = "COLS",
-                        .complete = Complete::columns,
-                        .help = "the columns to show, separated by commas; +COLS adds to the default ones"};
-constexpr Option no_headings{.name = "no-headings", .help = "leave the line of headings out"};
 constexpr Option bytes{.name = "bytes", .letter = 'b', .help = "sizes as whole numbers of bytes"};
-constexpr Option dry_run{.name = "dry-run", .letter = 'n', .help = "make every check and change nothing"};
 constexpr Option yes{.name = "yes", .letter = 'y', .help = "do not ask"};
 
 constexpr Argument device_id{
@@ -30,6 +22,8 @@ constexpr Argument node_name{.name = "NAME", .complete = Complete::node, .help =
 constexpr auto object_table = std::to_array<Object>({
     {"device", "the storage devices of this host, and which of them the whole cluster shares"},
     {"node", "mediated nodes: what virtual machines use instead of the raw devices"},
+    {"usb", "the USB devices of this host: who has which, what is in use, who may have it"},
+    {"pci", "PCI functions and their passthrough: controllers with all that is on them"},
     {"hook", "what other programs call"},
 });
 
@@ -49,14 +43,14 @@ std::vector<Verb> alone() {
     return {
         {.name = "status",
          .summary = "what stord is doing, and what an administrator should look at",
-         .options = {json},
+         .options = {json_option},
          .run = show_status},
         {.name = "monitor",
-         .summary = "follow what happens to devices and nodes",
+         .summary = "follow what happens to devices, nodes and claims",
          .description = "One line per event, until interrupted or until stord goes away (exit status 6).",
-         .options = {json},
+         .options = {json_option},
          .run = monitor},
-        {.name = "version", .summary = "storctl's version", .options = {json}, .run = show_version},
+        {.name = "version", .summary = "storctl's version", .options = {json_option}, .run = show_version},
     };
 }
 
@@ -65,14 +59,14 @@ std::vector<Verb> of_device() {
         {.object = "device",
          .name = "list",
          .summary = "one line per device",
-         .options = {output, no_headings, bytes, json},
+         .options = {output_option, no_headings_option, bytes, json_option},
          .columns = device_columns(),
          .run = device_list},
         {.object = "device",
          .name = "show",
          .summary = "everything about one device: identifiers, paths, sharing and why",
          .arguments = {device_id},
-         .options = {bytes, json},
+         .options = {bytes, json_option},
          .run = device_show},
         {.object = "device",
          .name = "share",
@@ -85,13 +79,13 @@ std::vector<Verb> of_device() {
                         .values = "true|false|auto",
                         .help = "true, false, or auto: as the rule says"}},
          .options = {{.name = "reason", .letter = 'r', .value_name = "TEXT", .help = "why; kept with the decision"},
-                     dry_run,
-                     json},
+                     dry_run_option,
+                     json_option},
          .run = device_share},
         {.object = "device",
          .name = "rescan",
          .summary = "enumerate all devices again and say what changed",
-         .options = {json},
+         .options = {json_option},
          .run = device_rescan},
     };
 }
@@ -112,21 +106,21 @@ std::vector<Verb> of_node() {
                       .values = "single-writer|shared|read-only",
                       .help = "who may open it (default: single-writer)"},
                      {.name = "loop", .letter = 'l', .help = "also a kernel block device, /dev/storctl/disk/NAME"},
-                     dry_run,
+                     dry_run_option,
                      bytes,
-                     json},
+                     json_option},
          .run = node_create},
         {.object = "node",
          .name = "list",
          .summary = "one line per node",
-         .options = {output, no_headings, bytes, json},
+         .options = {output_option, no_headings_option, bytes, json_option},
          .columns = node_columns(),
          .run = node_list},
         {.object = "node",
          .name = "show",
          .summary = "everything about one node, and how a virtual machine takes it",
          .arguments = {node_name},
-         .options = {bytes, json},
+         .options = {bytes, json_option},
          .run = node_show},
         {.object = "node",
          .name = "stat",
@@ -140,7 +134,7 @@ std::vector<Verb> of_node() {
                         .help = "one node; without it, all"},
                        {.name = "INTERVAL", .required = false, .help = "seconds between samples, 0.1 or more"},
                        {.name = "COUNT", .required = false, .help = "how many samples; without it, until interrupted"}},
-         .options = {output, no_headings, json},
+         .options = {output_option, no_headings_option, json_option},
          .columns = node_stat_columns(),
          .run = node_stat},
         {.object = "node",
@@ -151,9 +145,9 @@ std::vector<Verb> of_node() {
          .options = {{.name = "force",
                       .letter = 'f',
                       .help = "although it is open: its consumers get errors from then on"},
-                     dry_run,
+                     dry_run_option,
                      yes,
-                     json},
+                     json_option},
          .run = node_remove},
     };
 }
@@ -164,7 +158,7 @@ std::vector<Verb> of_hook() {
          .name = "udev",
          .summary = "a block device's STORCTL_ properties, for IMPORT{program} in a udev rule",
          .description =
-             "Reads the udev environment, sysfs and RUN_DIR/state.json, never asks or starts stord, and exits 0 "
+             "Reads the udev environment, sysfs and RUN_DIR/state.json_option, never asks or starts stord, and exits 0 "
              "whatever happens.",
          .arguments = {{.name = "DEVICE",
                         .required = false,
@@ -188,7 +182,7 @@ std::vector<Verb> of_hook() {
 
 std::vector<Verb> make_verbs() {
     std::vector<Verb> out;
-    for (const auto& group : {alone(), of_device(), of_node(), of_hook()}) {
+    for (const auto& group : {alone(), of_device(), of_node(), verbs_of_usb(), verbs_of_pci(), of_hook()}) {
         out.insert(out.end(), group.begin(), group.end());
     }
     return out;
@@ -198,7 +192,12 @@ std::vector<Verb> make_verbs() {
 
 std::string Invocation::value(std::string_view name) const {
     const auto found = values_.find(name);
-    return found == values_.end() ? std::string() : found->second;
+    return found == values_.end() || found->second.empty() ? std::string() : found->second.back();
+}
+
+std::vector<std::string> Invocation::values(std::string_view name) const {
+    const auto found = values_.find(name);
+    return found == values_.end() ? std::vector<std::string>() : found->second;
 }
 
 std::string Invocation::run_dir() const {
@@ -238,6 +237,16 @@ const Object* find_object(std::string_view name) {
     const auto found =
         std::find_if(object_table.begin(), object_table.end(), [&](const Object& o) { return o.name == name; });
     return found == object_table.end() ? nullptr : &*found;
+}
+
+std::string_view last_word(const Object& object) {
+    const size_t blank = object.name.rfind(' ');
+    return blank == std::string_view::npos ? object.name : object.name.substr(blank + 1);
+}
+
+std::string_view object_above(const Object& object) {
+    const size_t blank = object.name.rfind(' ');
+    return blank == std::string_view::npos ? std::string_view() : object.name.substr(0, blank);
 }
 
 }  // namespace storctl::cli

@@ -13,7 +13,21 @@
 namespace storctl::cli {
 
 /// What a shell may offer for a value.
-enum class Complete { nothing, device, device_or_file, node, node_or_number, directory, columns };
+enum class Complete {
+    nothing,
+    device,
+    device_or_file,
+    node,
+    node_or_number,
+    usb,
+    usb_claimed,
+    usb_rule,
+    pci,
+    pci_claimed,
+    holder,
+    directory,
+    columns
+};
 
 struct Option {
     std::string_view name;        ///< without dashes
@@ -29,6 +43,7 @@ struct Argument {
     std::string_view values;  ///< as for Option
     Complete complete = Complete::nothing;
     bool required = true;
+    bool repeats = false;  ///< once or several times; only the last argument may
     std::string_view help;
 };
 
@@ -41,9 +56,11 @@ class Invocation {
     const Verb& verb() const { return *verb_; }
     /// By option name or argument name; a flag that was given has the value "true".
     bool has(std::string_view name) const { return values_.find(name) != values_.end(); }
+    /// Of what may repeat, the last.
     std::string value(std::string_view name) const;
-    void set(std::string_view name, std::string value) {
-        values_.insert_or_assign(std::string(name), std::move(value));
+    std::vector<std::string> values(std::string_view name) const;
+    void set(std::string_view name, std::vector<std::string> values) {
+        values_.insert_or_assign(std::string(name), std::move(values));
     }
 
     /// --run-dir, else STORCTL_RUN_DIR, else /run/storctl.
@@ -53,11 +70,11 @@ class Invocation {
 
  private:
     const Verb* verb_;
-    std::map<std::string, std::string, std::less<>> values_;
+    std::map<std::string, std::vector<std::string>, std::less<>> values_;
 };
 
 struct Verb {
-    std::string_view object;  ///< "device"; empty for what stands alone ("status")
+    std::string_view object;  ///< "device", "usb rule"; empty for what stands alone ("status")
     std::string_view name;
     std::string_view summary;      ///< one line, without a full stop
     std::string_view description;  ///< what --help adds
@@ -70,6 +87,7 @@ struct Verb {
     std::string path() const;
 };
 
+/// An object may stand below another: "usb rule" is reached by the words "usb" and "rule".
 struct Object {
     std::string_view name;
     std::string_view summary;
@@ -81,5 +99,8 @@ std::span<const Verb> verbs();
 std::span<const Option> common_options();
 const Verb* find_verb(std::string_view object, std::string_view name);
 const Object* find_object(std::string_view name);
+/// The object's last word, and the object that it stands below, empty for none: "usb rule" is "rule" below "usb".
+std::string_view last_word(const Object& object);
+std::string_view object_above(const Object& object);
 
 }  // namespace storctl::cli

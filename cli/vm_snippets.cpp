@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/display.hpp"
 #include "cli/fields.hpp"
 
 namespace storctl::cli {
@@ -18,14 +19,6 @@ std::string qemu_escape(const std::string& text) {
         if (c == ',') out += c;
     }
     return out;
-}
-
-std::string shell_quote(const std::string& text) {
-    constexpr std::string_view safe = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%_+=:,./-";
-    if (text.find_first_not_of(safe) == std::string::npos) return text;
-    std::string out = "'";
-    for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return out + "'";
 }
 
 std::string xml_escape(const std::string& text) {

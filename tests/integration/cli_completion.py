@@ -16,6 +16,10 @@ import cli_table
 
 DEVICES = ['naa6.600140500000000000000000000000aa', 'path.pci-0000:00:1f.2-ata-1']
 NODES = ['web1', 'db.main']
+USB = ['1-2.1', '0000:00:14.0/2.1', '2-1', '0000:00:14.0/usb3-1']
+CLAIMED = {'device': '0000:00:14.0/2.1', 'hub': '0000:00:14.0/3', 'controller': '0000:03:00.0'}
+HOLDERS = ['vm:web1', 'vm:db']
+FUNCTIONS = ['0000:00:14.0', '0000:03:00.0']
 DEADLINE_SECONDS = 20
 BASH_COMPLETION = '/usr/share/bash-completion/bash_completion'
 
@@ -24,6 +28,10 @@ FAKE = f'''#!/bin/sh
 case "$*" in
 "device list --no-headings -o ID") printf '%s\\n' {' '.join(DEVICES)} ;;
 "node list --no-headings -o NAME") printf '%s\\n' {' '.join(NODES)} ;;
+"usb list --no-headings -o NAME,SOCKET") printf '%s  %s\\n' {' '.join(USB)} ;;
+"usb claims --no-headings -o KIND,TARGET") printf '%-10s  %s\\n' {' '.join(f'{kind} {target}' for kind, target in CLAIMED.items())} ;;
+"usb claims --no-headings -o HOLDER") printf '%s\\n' {' '.join(HOLDERS)} vm:web1 ;;
+"pci list --no-headings -o ADDRESS") printf '%s\\n' {' '.join(FUNCTIONS)} ;;
 "--run-dir /run/other node list --no-headings -o NAME") echo elsewhere ;;
 "--run-dir=/run/other node list --no-headings -o NAME") echo elsewhere ;;
 *) echo "unexpected: $*" >&2; exit 1 ;;
@@ -41,12 +49,12 @@ class Case:
 def cases(program):
     verbs = cli_table.verbs(program)
     paths = [verb.path for verb in verbs]
-    objects = {path.split()[0] for path in paths if ' ' in path}
-    top = {path for path in paths if ' ' not in path} | objects
+    objects = {path.rsplit(' ', 1)[0] for path in paths if ' ' in path}
+    top = {path for path in paths if ' ' not in path} | {name.split()[0] for name in objects}
     out = [Case('storctl ', top), Case('storctl mon', ['monitor']), Case('storctl --color=never stat', ['status']),
            Case('storctl --color never stat', ['status']), Case('storctl --color=a', ['auto', 'always']),
            Case('storctl --', ['--run-dir', '--color', '--help', '--version'], False)]
-    out += [Case(f'storctl {name} ', {p.split()[1] for p in paths if p.startswith(name + ' ')}) for name in sorted(objects)]
+    out += [Case(f'storctl {name} ', {p.removeprefix(name + ' ').split()[0] for p in paths if p.startswith(name + ' ')}) for name in sorted(objects)]
     for verb in verbs:
         names = ['--' + option.name for option in verb.options + verb.common]
         out.append(Case(f'storctl {verb.path} --', names))
@@ -67,6 +75,12 @@ def cases(program):
         Case('storctl --run-dir=/run/other node show ', ['elsewhere']),
         Case('storctl node create web2 --device naa', DEVICES[:1]),
         Case('storctl node create web2 -d /et', ['/etc'], False),
+        Case('storctl usb claim ', USB), Case('storctl usb claim 1-', USB[:1]), Case('storctl usb claim 1-2.1 2', USB[2:3]),
+        Case('storctl usb claim 1-2.1 --for ', ['host', *HOLDERS]), Case('storctl usb claim 1-2.1 --for vm:w', HOLDERS[:1]),
+        Case('storctl usb claim --for vm:web1 1-2.1 2-1 0000:00:14.0/u', USB[3:]),
+        Case('storctl usb release --for vm:web1 ', [CLAIMED['device'], CLAIMED['hub']]),
+        Case('storctl pci claim ', FUNCTIONS), Case('storctl pci claim 0000:03', FUNCTIONS[1:]),
+        Case('storctl pci release ', [CLAIMED['controller']]),
     ]
 
 
@@ -187,6 +201,9 @@ def compare(shell, all_cases, answers):
         else:
             offered = {word for word in offered if word.startswith('--')}
         expected = case.expected
+        word = case.line.split(' ')[-1].split('=')[-1]
+        if shell == 'bash' and ':' in word:     # a colon ends a word of readline's
+            expected = {each.removeprefix(word[:word.rindex(':') + 1]) for each in expected}
         if shell == 'zsh':              # it offers the last part of a path
             expected = {word.split('/')[-1] if word.startswith('/') else word for word in expected}
         missing, extra = expected - offered, offered - expected if case.exact else set()

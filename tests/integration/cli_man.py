@@ -9,6 +9,7 @@ import sys
 
 import cli_table
 
+OBJECTS = ('device', 'node', 'usb', 'pci')     # with a page each
 problems = []
 
 
@@ -36,7 +37,7 @@ class Page:
         return {option for line in lines for option in re.findall(r'\*(--?[a-z-]+)\*', line)}
 
     def entries(self, title):
-        return set(re.findall(r'^\*([a-z_]+)(?:\*| )', self.section(title), re.M))
+        return set(re.findall(r'^\*([a-z_ ]+)\*', self.section(title), re.M))
 
 
 def spelled(options):
@@ -56,23 +57,23 @@ def check_synopsis(page, verbs):
 def check_storctl(folder, program):
     verbs = cli_table.verbs(program)
     common = spelled(verbs[0].common)
-    for name in ('device', 'node'):
+    for name in OBJECTS:
         page = Page(folder, f'storctl-{name}.8')
         own = [verb for verb in verbs if verb.path.startswith(name + ' ')]
-        same(page.name, 'verb', page.entries('VERBS'), {verb.path.split()[1] for verb in own})
+        same(page.name, 'verb', page.entries('VERBS'), {verb.path.removeprefix(name + ' ') for verb in own})
         same(page.name, 'option', page.defined_options(), set().union(*(spelled(verb.options) for verb in own)))
         same(page.name, 'common option', set(re.findall(r'\*(--?[a-z-]+)\*', re.search(r'^Common to.*', page.text, re.M).group())),
              common)
         check_synopsis(page, own)
     page = Page(folder, 'storctl.8')
     alone = {verb.path.split()[0] for verb in verbs}
-    same(page.name, 'verb', page.entries('VERBS'), alone)
+    same(page.name, 'verb', {entry.split()[0] for entry in page.entries('VERBS')}, alone)
     for verb in verbs:
-        if verb.path.startswith(('device ', 'node ', 'hook ')) and f'*{verb.path}*' not in page.text.replace('\n', ' '):
+        if ' ' in verb.path and f'*{verb.path}*' not in page.text.replace('\n', ' '):
             problems.append(f'{page.name}: {verb.path} is not mentioned')
     shared = {spelling for verb in verbs for option in verb.options for spelling in spelled([option])
               if sum(option.name in [other.name for other in each.options] for each in verbs) > 2}
-    shared -= {"--dry-run", "-n"}
+    shared -= {'--dry-run', '-n', '--all', '-a'}    # each means something of its verb's own
     same(page.name, 'option', page.defined_options(), common | shared | {'--version'})
     codes = re.findall(r'^\*(\d)\*$', page.section('EXIT STATUS'), re.M)
     same(page.name, 'exit status', set(codes), set('0123456789'))
@@ -83,7 +84,7 @@ def check_json(folder):
     text = (folder.parent / 'docs/json.md').read_text()
     members = set(re.findall(r'"(\w+)":', ' '.join(re.findall(r'```json\n(.*?)```', text, re.S))))
     assert len(members) > 50, members
-    pages = ' '.join(Page(folder, name).section('JSON OUTPUT') for name in ('storctl.8', 'storctl-device.8', 'storctl-node.8'))
+    pages = ' '.join(Page(folder, name).section('JSON OUTPUT') for name in ('storctl.8', *(f'storctl-{each}.8' for each in OBJECTS)))
     same('JSON OUTPUT', 'member', set(re.findall(r'\w+', pages)) & members, members)
 
 

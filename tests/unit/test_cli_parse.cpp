@@ -45,6 +45,11 @@ TEST_CASE("words become a verb, its arguments and its options") {
 
     CHECK(accept("device list -o NAME -o ID").value("output") == "ID");
     CHECK(accept("node stat web1 1.5 3").value("COUNT") == "3");
+    CHECK(accept("usb claim 1-2 --for vm:a 1-3 -n 046d:c31c").values("WHAT") ==
+          std::vector<std::string>{"1-2", "1-3", "046d:c31c"});
+    CHECK(accept("usb claim 1-2 --for=vm:a --for vm:b").value("for") == "vm:b");
+    CHECK(accept("usb release -a --for vm:a").values("WHAT").empty());
+    CHECK(accept("usb release #12 -- -odd").values("WHAT") == std::vector<std::string>{"#12", "-odd"});
     CHECK_FALSE(accept("node stat").has("NAME"));
     CHECK(accept("device show -- -odd").value("ID") == "-odd");
     CHECK(accept("status --run-dir=/run/b").run_dir() == "/run/b");
@@ -57,7 +62,7 @@ TEST_CASE("words become a verb, its arguments and its options") {
 }
 
 TEST_CASE("what the table does not know is refused with what it does know") {
-    CHECK(mentions(refuse("disk list"), "device, node, hook"));
+    CHECK(mentions(refuse("disk list"), "device, node, usb, pci, hook"));
     CHECK(mentions(refuse("device"), "list, show, share, rescan"));
     CHECK(mentions(refuse("device lst"), "list, show, share, rescan"));
     CHECK(mentions(refuse("device share sda maybe"), "true, false, auto"));
@@ -68,6 +73,9 @@ TEST_CASE("what the table does not know is refused with what it does know") {
     CHECK(mentions(refuse("device list --output="), "no column"));
     CHECK(mentions(refuse("device show"), "ID"));
     CHECK(mentions(refuse("device show a b"), "b"));
+    CHECK(mentions(refuse("node stat a 1 2 3"), "3"));
+    CHECK(mentions(refuse("usb claim --for vm:a"), "WHAT"));
+    CHECK(mentions(refuse("usb claim 1-2 --for"), "for"));
     CHECK(mentions(refuse("status --bogus"), "--bogus"));
     CHECK(mentions(refuse("device list -o"), "output"));
     refuse("");
@@ -113,6 +121,7 @@ TEST_CASE("the table of verbs is sound") {
         for (const Argument& argument : verb.arguments) {
             CHECK(names.insert(argument.name).second);
             CHECK_FALSE((argument.required && optional_seen));
+            CHECK((!argument.repeats || &argument == &verb.arguments.back()));
             optional_seen = optional_seen || !argument.required;
         }
         std::set<std::string_view> columns;

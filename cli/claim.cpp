@@ -1,0 +1,108 @@
+#include "cli/claim.hpp"
+
+#include <fmt/format.h>
+
+#include "base/text.hpp"
+#include "cli/claim_view.hpp"
+#include "cli/connection.hpp"
+#include "cli/fields.hpp"
+#include "cli/verbs.hpp"
+
+namespace storctl::cli {
+namespace {
+
+Json targets_of(const std::vector<std::string>& words, Bus bus) {
+    Json out = Json::array();
+    for (const auto& word : words) out.push_back({{"bus", bus_name(bus)}, {"what", word}});
+    return out;
+}
+
+/// The argument is WHAT or BDF.
+std::vector<std::string> named_targets(const Invocation& invocation) {
+    return invocation.values(invocation.verb().arguments.front().name);
+}
+
+Exit wrong_usage(const Invocation& invocation, std::string_view message) {
+    report(fmt::format("{} {}", invocation.verb().path(), message));
+    return Exit::usage;
+}
+
+/// After a refusal: where all of it is explained.
+Failure with_explanation(Failure failure, const std::vector<std::string>& words, const std::string& holder, Bus bus) {
+    if (failure.exit != Exit::refused) return failure;
+    for (const auto& word : words) {
+        failure.items.push_back(fmt::format("what to do: storctl {} explain {} --for {}", bus_name(bus),
+                                            shell_quote(word), shell_quote(holder)));
+    }
+    return failure;
+}
+
+void put_claims(std::string_view done, const Json::array_t& claims, bool made) {
+    for (const Json& entry : claims) put(fmt::format("{} {}\n", done, printable(describe_claim(entry, made))));
+}
+
+}  // namespace
+
+std::string_view bus_name(Bus bus) {
+    switch (bus) {
+        case Bus::usb:
+            return "usb";
+        case Bus::pci:
+            return "pci";
+    }
+    return "";
+}
+
+Exit claim_targets(const Invocation& invocation, Bus bus) {
+    if (!invocation.has("for")) {
+        return wrong_usage(invocation, "needs --for: who gets it, vm:NAME for a virtual machine, host, or proc:PID");
+    }
+    const auto words = named_targets(invocation);
+    const std::string holder = invocation.value("for");
+    const bool dry_run = invocation.has("dry-run");
+    Json parameters{{"targets", targets_of(words, bus)}, {"holder", holder}, {"dry_run", dry_run}};
+    if (invocation.has("keep-drivers")) parameters["keep_drivers"] = true;
+    if (invocation.has("group")) parameters["group"] = true;
+    if (invocation.has("reason")) parameters["reason"] = invocation.value("reason");
+    Connection stord(invocation.run_dir());
+    const auto answer = stord.try_call("io.storctl.Arbiter.Claim", std::move(parameters), Connection::drivers_timeout);
+    if (!answer) return report_failure(with_explanation(stord.failure(), words, holder, bus));
+    for (const auto& warning : texts_of(*answer, "warnings")) report("warning: " + warning);
+    const auto& claims = list_of(*answer, "claims");
+    if (invocation.has("json")) {
+        put(to_document(
+            {{"version", 1}, {"dry_run", dry_run}, {"claims", claims}, {"warnings", list_of(*answer, "warnings")}}));
+    } else {
+        put_claims(dry_run ? "would claim" : "claimed", claims, !dry_run);
+    }
+    return Exit::done;
+}
+
+Exit release_targets(const Invocation& invocation, Bus bus) {
+    const auto words = named_targets(invocation);
+    if (words.empty() && !invocation.has("all")) {
+        return wrong_usage(invocation, "needs what to release, or --all with --for: 'storctl usb claims' shows all");
+    }
+    if (!words.empty() && invocation.has("all")) return wrong_usage(invocation, "takes --all or names, not both");
+    if (invocation.has("all") && !invocation.has("for")) {
+        return wrong_usage(invocation, "--all needs --for: whose claims");
+    }
+    Json parameters = Json::object();
+    if (!words.empty()) parameters["targets"] = targets_of(words, bus);
+    if (invocation.has("for")) parameters["holder"] = invocation.value("for");
+    if (invocation.has("keep-off")) parameters["keep_off"] = true;
+    Connection stord(invocation.run_dir());
+    const auto answer = stord.call("io.storctl.Arbiter.Release", std::move(parameters), Connection::drivers_timeout);
+    if (!answer) return stord.exit();
+    const auto& released = list_of(*answer, "released");
+    if (invocation.has("json")) {
+        put(to_document({{"version", 1}, {"released", released}}));
+    } else if (released.empty()) {
+        put("nothing to release\n");
+    } else {
+        put_claims("released", released, true);
+    }
+    return Exit::done;
+}
+
+}  // namespace storctl::cli

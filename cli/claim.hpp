@@ -1,0 +1,21 @@
+#pragma once
+// Claiming and releasing: what "usb" and "pci" have in common. Main thread; each reports its own errors.
+
+#include <string_view>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "cli/exit.hpp"
+
+namespace storctl::cli {
+
+class Invocation;
+
+/// Of io.storctl.Arbiter's type Target.
+enum class Bus { usb, pci };
+std::string_view bus_name(Bus bus);
+
+Exit claim_targets(const Invocation& invocation, Bus bus);
+Exit release_targets(const Invocation& invocation, Bus bus);
+
+}  // namespace storctl::cli

@@ -1,0 +1,44 @@
+// storctl usb: list, claims, claim, release, explain. (usb tree: usb_tree.cpp; usb rule: usb_rule.cpp.)
+#include "cli/claim.hpp"
+#include "cli/commands.hpp"
+#include "cli/connection.hpp"
+#include "cli/fields.hpp"
+#include "cli/verbs.hpp"
+
+namespace storctl::cli {
+
+Exit usb_list(const Invocation& invocation) {
+    Connection stord(invocation.run_dir());
+    const auto answer = stord.call("io.storctl.Arbiter.Inventory");
+    if (!answer) return stord.exit();
+    const auto& devices = list_of(*answer, "devices");
+    if (invocation.has("json")) {
+        put(to_document({{"version", 1}, {"devices", devices}}));
+        return Exit::done;
+    }
+    const auto columns = select_columns(usb_device_columns(), invocation.value("output"));
+    put(format_table(*columns, devices, invocation.table_format()));
+    return Exit::done;
+}
+
+Exit usb_claims(const Invocation& invocation) {
+    Connection stord(invocation.run_dir());
+    const auto answer = stord.call("io.storctl.Arbiter.Claims");
+    if (!answer) return stord.exit();
+    Json::array_t claims;
+    for (const Json& entry : list_of(*answer, "claims")) {
+        if (invocation.has("all") || text_of(entry, "origin") != "observed") claims.push_back(entry);
+    }
+    if (invocation.has("json")) {
+        put(to_document({{"version", 1}, {"claims", claims}}));
+        return Exit::done;
+    }
+    const auto columns = select_columns(claim_columns(), invocation.value("output"));
+    put(format_table(*columns, claims, invocation.table_format()));
+    return Exit::done;
+}
+
+Exit usb_claim(const Invocation& invocation) { return claim_targets(invocation, Bus::usb); }
+Exit usb_release(const Invocation& invocation) { return release_targets(invocation, Bus::usb); }
+
+}  // namespace storctl::cli
