@@ -96,6 +96,14 @@ std::vector<std::string> Arbiter::counted_names(const Claim& claim) const {
     return names;
 }
 
+/// What is in the place now is what was claimed, as far as that was not known: the other half of a hub.
+void Arbiter::learn_identities(Claim& claim, const Node& node) {
+    const auto present = identities_of(node);
+    for (size_t half = 0; half < present.size(); ++half) {
+        if (!claim.record.identities[half]) claim.record.identities[half] = present[half];
+    }
+}
+
 void Arbiter::attach(Claim& claim, Node& node) {
     claim.node = &node;
     claim.half = counting_half(node);
@@ -134,14 +142,18 @@ Arbiter::Claim& Arbiter::hold(Node& node, const Target& target, const Request& r
     return out;
 }
 
+void Arbiter::forget_lost(ClaimId id) {
+    const auto [first, last] = lost_.equal_range(get(id).record.target);
+    const auto lost = std::find_if(first, last, [id](const auto& entry) { return entry.second == id; });
+    if (lost != last) lost_.erase(lost);
+}
+
 void Arbiter::erase(ClaimId id) {
     const auto found = claims_.find(id);
     if (found == claims_.end()) return;
     Node* const node = found->second->node;
     detach(*found->second);
-    const auto [first, last] = lost_.equal_range(found->second->record.target);
-    const auto lost = std::find_if(first, last, [id](const auto& entry) { return entry.second == id; });
-    if (lost != last) lost_.erase(lost);
+    forget_lost(id);
     claims_.erase(found);
     topology_.prune(node);
 }
@@ -246,13 +258,18 @@ std::optional<WallTime> Arbiter::next_deadline() const {
 
 // ---- unplugged and back
 
+/// `claim` may be gone after it.
 void Arbiter::lose(Claim& claim, WallTime now, Changes& changes) {
     detach(claim);
     ClaimRecord& record = claim.record;
-    // a release that is under way ends by itself; nothing is left to wait for
-    if (record.state == ClaimState::releasing) return;
-    record.state = ClaimState::lost;
     record.covered = false;
+    if (record.state == ClaimState::releasing) {
+        // nothing is left to bring back
+        changes.push_back({Change::What::removed, record});
+        claims_.erase(record.id);
+        return;
+    }
+    record.state = ClaimState::lost;
     record.deadline = now + policy_.grace;
     if (record.provisional_until) record.deadline = std::min(*record.deadline, *record.provisional_until);
     lost_.emplace(record.target, record.id);
@@ -303,9 +320,15 @@ bool Arbiter::cover_below(Node& hub, const std::string& holder, Changes& changes
 }
 
 void Arbiter::return_lost(Node& node, Changes& changes) {
+    std::vector<ClaimId> candidates;
     const auto [first, last] = lost_.equal_range(node.socket);
-    for (auto entry = first; entry != last; ++entry) {
-        Claim& claim = get(entry->second);
+    for (auto entry = first; entry != last; ++entry) candidates.push_back(entry->second);
+    // who had it last is the first to have it again
+    std::sort(candidates.begin(), candidates.end(), [this](ClaimId a, ClaimId b) {
+        return std::pair(get(a).record.deadline, a) > std::pair(get(b).record.deadline, b);
+    });
+    for (const ClaimId id : candidates) {
+        Claim& claim = get(id);
         if (node.claim != 0 || node.root().claim != 0 || !may_return(claim, node)) continue;
         const Claim* const hub = hub_above(node);
         const bool foreign_hub = hub != nullptr && hub->record.holder != claim.record.holder;
@@ -316,8 +339,9 @@ void Arbiter::return_lost(Node& node, Changes& changes) {
         claim.record.state = claim.record.provisional_until ? ClaimState::provisional : ClaimState::active;
         claim.record.deadline = claim.record.provisional_until;
         claim.record.description = node.description();
-        if (claim.record.follow_socket) claim.record.identities = identities_of(node);
-        lost_.erase(entry);
+        if (claim.record.follow_socket) claim.record.identities = {};
+        learn_identities(claim, node);
+        forget_lost(id);
         attach(claim, node);
         changes.push_back({Change::What::restored, claim.record});
         return;

@@ -181,7 +181,9 @@ class Arbiter {
     void uncount(Claim& claim);
     void attach(Claim& claim, Node& node);
     void detach(Claim& claim);
+    static void learn_identities(Claim& claim, const Node& node);
     void erase(ClaimId id);
+    void forget_lost(ClaimId id);
     void lose(Claim& claim, WallTime now, Changes& changes);
     void lose_place(Node& node, WallTime now, Changes& changes);
     bool may_return(const Claim& claim, const Node& node) const;

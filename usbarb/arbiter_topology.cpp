@@ -54,14 +54,10 @@ Changes Arbiter::plug(const DeviceFacts& facts, WallTime now) {
         if (before.present && !same_plug) changes = unplug(facts.socket, facts.half, now);
     }
     Node& node = topology_.make(facts.socket);
-    const bool first = !node.has_device();
+    const bool first = !node.devices[half] || !node.devices[half]->present;
     node.devices[half] = Node::Plugged{.facts = facts};
     if (first) return_lost(node, changes);
-    if (node.claim != 0) {
-        // the other half of a claimed hub
-        auto& identity = get(node.claim).record.identities[half];
-        if (!identity) identity = facts.identity;
-    }
+    if (node.claim != 0) learn_identities(get(node.claim), node);
     return changes;
 }
 
