@@ -145,7 +145,6 @@ class Arbiter {
     std::map<std::string, uint32_t> counters() const;
     /// The same from the claims alone.
     std::map<std::string, uint32_t> recount() const;
-    size_t memory_bytes() const;  ///< an estimate, for the benchmark
 
  private:
     struct Claim {

@@ -144,23 +144,4 @@ std::map<std::string, uint32_t> Arbiter::recount() const {
     return out;
 }
 
-size_t Arbiter::memory_bytes() const {
-    constexpr size_t of_map_entry = 4 * sizeof(void*) + sizeof(Hop) + sizeof(std::unique_ptr<Node>);
-    const auto text = [](const std::string& value) { return value.capacity() > 15 ? value.capacity() + 1 : 0; };
-    size_t bytes = 0;
-    for (const Node* node : all_nodes()) {
-        bytes += sizeof(Node) + of_map_entry + text(node->socket.controller) + node->socket.ports.capacity();
-        for (const auto& there : node->devices) {
-            if (!there) continue;
-            const DeviceFacts& facts = there->facts;
-            for (const auto* value : {&facts.socket.controller, &facts.kernel_name, &facts.syspath, &facts.vendor,
-                                      &facts.product, &facts.identity.serial, &facts.speed_mbps})
-                bytes += text(*value);
-            bytes += facts.socket.ports.capacity() + facts.interfaces.capacity() * sizeof(InterfaceFacts);
-        }
-    }
-    for (const auto& [id, claim] : claims_) bytes += sizeof(*claim) + 6 * sizeof(void*);
-    return bytes;
-}
-
 }  // namespace storctl::usbarb
