@@ -100,6 +100,7 @@ class Hook {
     Exit start();
     Exit started();
     Exit release();
+    Exit claim(const std::vector<HostDevice>& devices, Exit unanswered, Json& claimed);
     Exit adopt(const std::vector<HostDevice>& devices);
     Exit adopt_from_input();
 
@@ -164,10 +165,23 @@ Exit Hook::prepare() {
     const auto& host = domain->host;
     if (!host.unclear.empty()) return tell(Exit::failed, host.unclear.front());
     if (host.devices.empty()) return Exit::done;
-    Json request = claim_request(targets_of(host.devices));
+    Json claimed;
+    return claim(host.devices, Exit::failed, claimed);
+}
+
+/// `unanswered`: how to end when stord says nothing.
+Exit Hook::claim(const std::vector<HostDevice>& devices, Exit unanswered, Json& claimed) {
+    Json request = claim_request(targets_of(devices));
+    if (request["targets"].empty()) return Exit::done;
     request["provisional"] = true;
-    const auto answer = ask("Claim", std::move(request));
-    return answer.parameters ? Exit::done : refuse(host.devices, answer);
+    auto answer = ask("Claim", std::move(request));
+    if (!answer.parameters && answer.error.empty()) return tell(unanswered, no_answer(guest_, devices, answer.why));
+    if (!answer.parameters) return refuse(devices, answer);
+    claimed = std::move(*answer.parameters);
+    const std::string hub = hub_refusal(holder_, claimed);
+    if (hub.empty()) return Exit::done;
+    give_back(Json::object());
+    return tell(Exit::failed, hub);
 }
 
 Exit Hook::start() {
@@ -175,16 +189,10 @@ Exit Hook::start() {
     if (!domain) return tell(Exit::done, domain.error().message());
     const auto& devices = domain->host.devices;
     if (devices.empty()) return Exit::done;
-    Json request = claim_request(targets_of(devices)), kept = Json::object();
-    request["provisional"] = true;
-    if (!request["targets"].empty()) {
-        const auto answer = ask("Claim", std::move(request));
-        if (!answer.parameters && answer.error.empty()) return tell(Exit::done, no_answer(guest_, devices, answer.why));
-        if (!answer.parameters) return refuse(devices, answer);
-        kept = *answer.parameters;
-    }
-    give_back(kept);
-    return Exit::done;
+    Json kept;
+    const Exit exit = claim(devices, Exit::done, kept);
+    if (exit == Exit::done) give_back(kept);
+    return exit;
 }
 
 /// libvirt may have found another device than the one that was claimed, or do without one that is gone.
@@ -253,7 +261,6 @@ Exit Hook::adopt(const std::vector<HostDevice>& devices) {
 }
 
 Exit Hook::refuse(const std::vector<HostDevice>& devices, const Answer& answer) {
-    if (answer.error.empty()) return tell(Exit::failed, no_answer(guest_, devices, answer.why));
     Answer precise = answer;
     const HostDevice* device = culprit(devices, precise);
     return tell(Exit::failed, refusal(holder_, device, precise.error, precise.error_parameters));
@@ -274,6 +281,7 @@ const HostDevice* Hook::culprit(const std::vector<HostDevice>& devices, Answer& 
             ask("Explain", {{"target", {{"bus", to_text(device.bus)}, {"what", device.what}}}, {"holder", holder_}});
         if (!verdict.parameters || flag_of(*verdict.parameters, "granted")) continue;
         answer.error_parameters["blockers"] = list_of(*verdict.parameters, "blockers");
+        answer.error_parameters["message"] = text_of(*verdict.parameters, "why");
         return &device;
     }
     return nullptr;

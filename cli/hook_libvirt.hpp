@@ -37,6 +37,8 @@ std::string name_of(const libvirt::HostDevice& device);
 /// `device`: the one that it is about, where that is known.
 std::string refusal(std::string_view holder, const libvirt::HostDevice* device, const std::string& error,
                     const Json& parameters);
+/// Of the answer to a claim: empty, unless a hub is among what was claimed. QEMU would detach all that is below it.
+std::string hub_refusal(std::string_view holder, const Json& claimed);
 /// The same when nobody answered; `why`: what the connection had to say.
 std::string no_answer(std::string_view guest, const std::vector<libvirt::HostDevice>& devices, std::string_view why);
 

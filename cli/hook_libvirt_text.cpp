@@ -7,6 +7,7 @@
 
 #include "base/text.hpp"
 #include "cli/connection.hpp"
+#include "cli/display.hpp"
 #include "cli/fields.hpp"
 #include "cli/hook_libvirt.hpp"
 
@@ -28,18 +29,9 @@ constexpr auto steps = std::to_array<Step>({
     {"attach", "begin", HookStep::adopt},
 });
 
-/// As a shell takes it for one word.
-std::string shell_word(std::string_view text) {
-    constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-._/@+";
-    if (text.find_first_not_of(plain) == std::string_view::npos) return std::string(text);
-    std::string out = "'";
-    for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return out + "'";
-}
-
 std::string explain_command(const libvirt::HostDevice& device, std::string_view holder) {
-    return fmt::format("storctl {} explain {} --for {}", to_text(device.bus), shell_word(device.what),
-                       shell_word(holder));
+    return fmt::format("storctl {} explain {} --for {}", to_text(device.bus), shell_quote(device.what),
+                       shell_quote(holder));
 }
 
 /// "0000:00:14.0/2.1 (046d:c31c Logitech Keyboard) is held by vm:web1 since …: reason"
@@ -141,6 +133,18 @@ std::string refusal(std::string_view holder, const libvirt::HostDevice* device, 
                            advice(holder, device));
     }
     return fmt::format("{} does not get {}: {}", holder, subject, explain_reply(error, parameters).message);
+}
+
+std::string hub_refusal(std::string_view holder, const Json& claimed) {
+    for (const Json& claim : list_of(claimed, "claims")) {
+        if (text_of(claim, "kind") != "hub") continue;
+        const std::string target = text_of(claim, "target");
+        return fmt::format(
+            "{} may not have {} ({}): a hub cannot be passed through, all that is below it would be lost; name the "
+            "devices in the domain, and to keep the rest of the hub for it: storctl usb claim {} --for {}",
+            holder, target, text_of(claim, "description"), shell_quote(target), shell_quote(holder));
+    }
+    return {};
 }
 
 std::string no_answer(std::string_view guest, const std::vector<libvirt::HostDevice>& devices, std::string_view why) {

@@ -135,6 +135,17 @@ def test_refusals():
             expect(hook(server.run_dir, 'reconnect begin', domain(USB)), 0, 'unregistered')
 
 
+def test_hub():
+    """A hub can be claimed, and cannot be passed through: what was claimed is given back."""
+    hub = dict(claim(3), kind='hub', target='0000:00:14.0/2', description='05e3:0610 Hub')
+    with stand({ARBITER + 'Claim': {'claims': [claim(2), hub], 'warnings': []}, ARBITER + 'Claims': {'claims': [claim(2), hub]},
+                ARBITER + 'Release': {'released': []}}) as server:
+        expect(hook(server.run_dir, 'prepare begin', domain(USB)), 1, 'a hub cannot be passed through',
+               'storctl usb claim 0000:00:14.0/2 --for vm:web2')
+        assert sent(server)[-1] == ('Release', {'targets': [{'bus': 'usb', 'what': '#2'}, {'bus': 'usb', 'what': '#3'}],
+                                                'holder': 'vm:web2'})
+
+
 def test_adoption_is_one_by_one_where_it_must():
     def only_usb(call, connection):
         granted = call['parameters']['targets'] == [USB_TARGET]

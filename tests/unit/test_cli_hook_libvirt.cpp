@@ -89,6 +89,16 @@ TEST_CASE("a refusal names the device, who holds it since when, and the command"
           std::string::npos);
 }
 
+TEST_CASE("a hub is not passed through") {
+    const Json device{{"kind", "device"}, {"target", "0000:00:14.0/2"}, {"description", "046d:c31c Keyboard"}};
+    const Json hub{{"kind", "hub"}, {"target", "0000:00:14.0/2"}, {"description", "05e3:0610 Hub"}};
+    CHECK(hub_refusal("vm:a", {{"claims", {device}}}).empty());
+    CHECK(hub_refusal("vm:a", Json()).empty());
+    const auto text = hub_refusal("vm:a", {{"claims", {device, hub}}});
+    CHECK(text.starts_with("vm:a may not have 0000:00:14.0/2 (05e3:0610 Hub): a hub cannot be passed through"));
+    CHECK(text.ends_with("storctl usb claim 0000:00:14.0/2 --for vm:a"));
+}
+
 TEST_CASE("other answers say what to do as well") {
     const auto says = [](const HostDevice* device, const char* error, const Json& parameters, const char* part) {
         const auto text = refusal("vm:a", device, error, parameters);
