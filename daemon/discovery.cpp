@@ -2,16 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <filesystem>
 #include <optional>
 #include <string_view>
 
 #include <fmt/format.h>
 #include <libudev.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
@@ -19,8 +15,6 @@
 
 namespace storctl {
 namespace {
-
-constexpr int events_per_turn = 512;
 
 // what locality/ asks for; everything else in udev's database would only cost memory
 constexpr std::array<std::string_view, 12> wanted_properties{"DM_UDEV_DISABLE_OTHER_RULES_FLAG",
@@ -36,15 +30,9 @@ constexpr std::array<std::string_view, 12> wanted_properties{"DM_UDEV_DISABLE_OT
                                                              "MD_UUID",
                                                              "SYSTEMD_READY"};
 
-const char* udev_control = "/run/udev/control";
-
 std::string text_or_empty(const char* text) { return text == nullptr ? std::string() : std::string(text); }
 
 }  // namespace
-
-void Discovery::Release::operator()(udev* handle) const { udev_unref(handle); }
-void Discovery::Release::operator()(udev_monitor* handle) const { udev_monitor_unref(handle); }
-void Discovery::Release::operator()(udev_device* handle) const { udev_device_unref(handle); }
 
 Discovery::Discovery(EventLoop& loop, DiscoveryOptions options, Listener listener)
     : loop_(loop), options_(std::move(options)), listener_(std::move(listener)), reader_(options_.sys) {}
@@ -53,84 +41,34 @@ Discovery::~Discovery() = default;
 
 Result<std::unique_ptr<Discovery>> Discovery::open(EventLoop& loop, DiscoveryOptions options, Listener listener) {
     std::unique_ptr<Discovery> self(new Discovery(loop, std::move(options), std::move(listener)));
-    self->udev_.reset(udev_new());
-    if (!self->udev_) return errno_error("cannot open libudev");
-    self->flush_timer_ =
-        TRY(loop.add_timer(self->options_.quiet, self->options_.priority, [raw = self.get()] { raw->flush(); }));
-    self->flush_timer_.enable(false);
+    const auto& wanted = self->options_;
+    self->burst_ =
+        TRY(Burst::open(loop, wanted.quiet, wanted.longest, wanted.priority, [raw = self.get()] { raw->flush(); }));
+    self->monitor_ = TRY(UdevMonitor::open(
+        loop,
+        {.matches = {{.subsystem = "block"}}, .buffer_bytes = wanted.monitor_buffer_bytes, .priority = wanted.priority},
+        {.event = [raw = self.get()](udev_device* device) { raw->touch(device); },
+         .lost = [raw = self.get()] { raw->lost(); },
+         .drained = [raw = self.get()] { raw->burst_->wait(); }}));
     return self;
 }
 
-Result<void> Discovery::open_monitor() {
-    // libudev hears nothing on udev's group where no udevd runs
-    const bool settled = ::access(udev_control, F_OK) == 0;
-    monitor_source_.reset();
-    source_ = settled ? "udev" : "kernel";
-    monitor_.reset(udev_monitor_new_from_netlink(udev_.get(), source_.c_str()));
-    if (!monitor_) return errno_error(fmt::format("cannot listen to {} events", source_));
-    int outcome = udev_monitor_filter_add_match_subsystem_devtype(monitor_.get(), "block", nullptr);
-    if (outcome < 0) return errno_error("cannot filter events for block devices", -outcome);
-    set_buffer();
-    outcome = udev_monitor_enable_receiving(monitor_.get());
-    if (outcome < 0) return errno_error(fmt::format("cannot listen to {} events", source_), -outcome);
-    monitor_source_ = TRY(
-        loop_.add_io(udev_monitor_get_fd(monitor_.get()), EPOLLIN, options_.priority, [this](uint32_t) { receive(); }));
-    return {};
-}
-
-void Discovery::set_buffer() {
-    const int wanted = static_cast<int>(std::min<size_t>(options_.monitor_buffer_bytes, 1 << 30));
-    if (udev_monitor_set_receive_buffer_size(monitor_.get(), wanted) >= 0) return;
-    // without CAP_NET_ADMIN the kernel's limit for everybody applies
-    const int fd = udev_monitor_get_fd(monitor_.get());
-    ::setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &wanted, sizeof wanted);
-    int have = 0;
-    socklen_t length = sizeof have;
-    ::getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &have, &length);
-    log::notice(
-        "the event monitor has a buffer of {} bytes instead of {} (no CAP_NET_ADMIN); a burst of events beyond it "
-        "costs a full enumeration",
-        have, wanted);
-}
-
-void Discovery::receive() {
-    for (int i = 0; i < events_per_turn; ++i) {
-        errno = 0;
-        const std::unique_ptr<udev_device, Release> device(udev_monitor_receive_device(monitor_.get()));
-        if (device) {
-            touch(device.get());
-            continue;
-        }
-        if (errno != ENOBUFS) break;
-        ++overflows_;
-        log::warning("device events were lost (the monitor's buffer overflowed); enumerating all devices again");
-        if (auto begun = rescan(); !begun) {
-            log::error("{}; the devices known so far are kept", begun.error().message());
-        }
-    }
-    flush_soon();
+void Discovery::lost() {
+    if (auto begun = rescan(); !begun) log::error("{}; the devices known so far are kept", begun.error().message());
 }
 
 void Discovery::touch(udev_device* device) {
     const std::string syspath = text_or_empty(udev_device_get_syspath(device));
     if (syspath.empty()) return;
     const bool removed = text_or_empty(udev_device_get_action(device)) == "remove";
-    if (touched_.empty()) first_touch_ = std::chrono::steady_clock::now();
+    burst_->touch();
     touched_[base_name(syspath)] = {syspath, removed};
-}
-
-void Discovery::flush_soon() {
-    using std::chrono::microseconds, std::chrono::duration_cast;
-    if (touched_.empty()) return;
-    const auto left = first_touch_ + options_.longest - std::chrono::steady_clock::now();
-    // at the limit at once: setting the timer anew at each event would put it off for ever
-    if (left <= left.zero()) return flush();
-    flush_timer_.arm(std::min<microseconds>(options_.quiet, duration_cast<microseconds>(left)));
 }
 
 void Discovery::flush() {
     // while an enumeration runs, what it has read may be older than these events: they come after it
     if (scanning_ || touched_.empty()) return;
+    burst_->clear();
     reader_.forget();
     DiscoveryBatch batch;
     for (const auto& [name, touched] : std::exchange(touched_, {})) {
@@ -146,7 +84,7 @@ void Discovery::flush() {
 
 Result<locality::BlockFacts> Discovery::read(const std::string& syspath) {
     locality::BlockFacts facts = TRY(reader_.read(syspath));
-    const std::unique_ptr<udev_device, Release> device(udev_device_new_from_syspath(udev_.get(), syspath.c_str()));
+    const UdevDevice device = monitor_->device(syspath);
     if (!device) return errno_error(fmt::format("the block device '{}' is not there", syspath));
     const bool partition = !facts.partition_of.empty();
     // the whole list at once: asked for one by one, libudev looks for its database again for each that is missing
@@ -160,7 +98,7 @@ Result<locality::BlockFacts> Discovery::read(const std::string& syspath) {
         if (wanted && !partition) facts.properties.emplace(key, text_or_empty(value));
     }
     if (partition) return facts;
-    facts.initialized = source_ != "udev" || udev_device_get_is_initialized(device.get()) > 0;
+    facts.initialized = !monitor_->settles() || udev_device_get_is_initialized(device.get()) > 0;
     if (facts.md_uuid.empty()) facts.md_uuid = facts.property("MD_UUID");
     return facts;
 }
@@ -184,19 +122,10 @@ Result<std::vector<std::string>> Discovery::enumerate() {
 }
 
 Result<void> Discovery::coldplug() {
-    TRY(open_monitor());
+    TRY(monitor_->listen());
     TRY(begin_scan());
     while (scanning_) step_scan();
     return {};
-}
-
-void Discovery::refresh_monitor() {
-    // udevd may have come or gone since
-    const bool settled = ::access(udev_control, F_OK) == 0;
-    if (monitor_source_ && settled == (source_ == "udev")) return;
-    if (auto opened = open_monitor(); !opened) {
-        log::error("{}; devices that come and go are only seen by 'storctl device rescan'", opened.error().message());
-    }
 }
 
 Result<void> Discovery::rescan() {
@@ -204,7 +133,10 @@ Result<void> Discovery::rescan() {
         scan_again_ = true;
         return {};
     }
-    refresh_monitor();
+    if (auto listening = monitor_->listen(); !listening) {
+        log::error("{}; devices that come and go are only seen by 'storctl device rescan'",
+                   listening.error().message());
+    }
     return scan_in_steps();
 }
 
@@ -254,7 +186,7 @@ void Discovery::finish_scan() {
     scan_paths_.clear();
     reader_.forget();
     listener_(std::exchange(scan_batch_, {}));
-    flush_soon();
+    burst_->wait();
 }
 
 }  // namespace storctl

@@ -12,12 +12,12 @@
 
 #include "base/event_loop.hpp"
 #include "base/result.hpp"
+#include "daemon/burst.hpp"
+#include "daemon/udev_monitor.hpp"
 #include "locality/block_facts.hpp"
 #include "locality/sysfs_block.hpp"
 
-struct udev;
 struct udev_device;
-struct udev_monitor;
 
 namespace storctl {
 
@@ -49,28 +49,19 @@ class Discovery {
     /// Enumerates again in steps on the loop; ends with a full batch. A second request while one runs starts it over.
     Result<void> rescan();
     /// "udev" where udevd settles devices, "kernel" where only the kernel's own events are heard.
-    const std::string& source() const { return source_; }
-    bool monitoring() const { return static_cast<bool>(monitor_source_); }
-    uint64_t overflows() const { return overflows_; }
+    const std::string& source() const { return monitor_->source(); }
+    bool monitoring() const { return monitor_->listening(); }
+    uint64_t overflows() const { return monitor_->overflows(); }
 
  private:
-    struct Release {
-        void operator()(udev* handle) const;
-        void operator()(udev_monitor* handle) const;
-        void operator()(udev_device* handle) const;
-    };
     struct Touched {
         std::string syspath;
         bool removed = false;
     };
 
     Discovery(EventLoop& loop, DiscoveryOptions options, Listener listener);
-    Result<void> open_monitor();
-    void refresh_monitor();
-    void set_buffer();
-    void receive();
+    void lost();
     void touch(udev_device* device);
-    void flush_soon();
     void flush();
     Result<std::vector<std::string>> enumerate();
     Result<void> begin_scan();
@@ -82,14 +73,9 @@ class Discovery {
     EventLoop& loop_;
     DiscoveryOptions options_;
     Listener listener_;
-    std::unique_ptr<udev, Release> udev_;
-    std::unique_ptr<udev_monitor, Release> monitor_;
-    std::string source_;
     locality::SysfsReader reader_;
-    uint64_t overflows_ = 0;
 
     std::map<std::string, Touched> touched_;  ///< by kernel name: the last event of each since the last batch
-    std::chrono::steady_clock::time_point first_touch_;
 
     bool scanning_ = false;
     bool scan_again_ = false;
@@ -98,8 +84,8 @@ class Discovery {
     DiscoveryBatch scan_batch_;
 
     // last: they end before what they call into
-    EventSource monitor_source_;
-    EventSource flush_timer_;
+    std::unique_ptr<UdevMonitor> monitor_;
+    std::unique_ptr<Burst> burst_;
     EventSource scan_turn_;
 };
 
