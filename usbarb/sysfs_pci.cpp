@@ -120,6 +120,8 @@ Result<ControllerFacts> read_function(const std::string& path, const KernelPaths
     return facts;
 }
 
+std::vector<std::string> list_functions(const KernelPaths& paths) { return list_directory(functions_folder(paths)); }
+
 Result<std::vector<ControllerFacts>> read_functions(const KernelPaths& paths) {
     std::error_code error;
     if (!std::filesystem::is_directory(paths.sys + "/devices", error)) {
@@ -127,7 +129,7 @@ Result<std::vector<ControllerFacts>> read_functions(const KernelPaths& paths) {
                           fmt::format("cannot enumerate PCI functions: '{}' is no sysfs, is it mounted?", paths.sys));
     }
     std::vector<ControllerFacts> out;
-    for (const auto& name : list_directory(functions_folder(paths))) {
+    for (const auto& name : list_functions(paths)) {
         auto facts = read_function(name, paths);
         if (facts) {
             out.push_back(std::move(*facts));

@@ -17,7 +17,8 @@ namespace storctl::test {
 class Testbed {
  public:
     Testbed() : testbed_(umockdev_testbed_new()) {
-        adapter_ = add("pci", "0000:00:1f.2", "", {}, {});
+        adapter_ =
+            add("pci", "0000:00:1f.2", "", {{"class", "0x010601"}, {"vendor", "0x8086"}, {"device", "0xa352"}}, {});
         host_ = add("scsi", "host0", adapter_, {}, {{"DEVTYPE", "scsi_host"}});
     }
     Testbed(const Testbed&) = delete;
@@ -52,6 +53,9 @@ class Testbed {
     }
     void set(const std::string& path, const std::string& attribute, const std::string& value) {
         umockdev_testbed_set_attribute(testbed_, path.c_str(), attribute.c_str(), value.c_str());
+    }
+    void set_link(const std::string& path, const std::string& attribute, const std::string& target) {
+        umockdev_testbed_set_attribute_link(testbed_, path.c_str(), attribute.c_str(), target.c_str());
     }
     void set_property(const std::string& path, const std::string& key, const std::string& value) {
         umockdev_testbed_set_property(testbed_, path.c_str(), key.c_str(), value.c_str());
