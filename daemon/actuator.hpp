@@ -27,7 +27,7 @@ class Actuator {
     struct Options {
         std::string program = actuate_program();
         size_t max_running = 32;
-        size_t max_waiting = 4096;  ///< more fail at once (resource_unavailable in the message)
+        size_t max_waiting = 4096;  ///< the newest beyond these fail
         int64_t priority = priority::actuation;
     };
     /// `held`: see usbarb::carry_out.
@@ -48,8 +48,8 @@ class Actuator {
 
  private:
     struct State;
-    explicit Actuator(std::unique_ptr<State> state);
-    std::unique_ptr<State> state_;
+    explicit Actuator(std::shared_ptr<State> state);
+    std::shared_ptr<State> state_;
 };
 
 }  // namespace storctl
