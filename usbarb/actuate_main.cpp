@@ -9,8 +9,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
+#include <unistd.h>
 
-#include "base/file.hpp"
 #include "base/log.hpp"
 #include "usbarb/actuation.hpp"
 #include "usbarb/actuation_socket.hpp"
@@ -26,9 +26,21 @@ constexpr std::string_view usage =
     "Usage: stor-actuate < JOB 3<>SOCKET\n"
     "Move host drivers as one job of stord says; stord runs it.\n";
 
+Result<std::string> read_job() {
+    std::string text;
+    for (std::array<char, 4096> piece;;) {
+        const ssize_t got = ::read(STDIN_FILENO, piece.data(), piece.size());
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return errno_error("cannot read the job");
+        if (got == 0) return text;
+        text.append(piece.data(), static_cast<size_t>(got));
+        if (text.size() > longest_job) return make_error(std::errc::file_too_large, "cannot read the job");
+    }
+}
+
 int run() {
     std::vector<UniqueFd> held;
-    const auto text = read_file("/dev/stdin", longest_job);
+    const auto text = read_job();
     auto arrived = usbarb::receive_message(usbarb::actuation_socket);
     usbarb::Outcome outcome;
     if (!text) {
