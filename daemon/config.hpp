@@ -32,6 +32,11 @@ struct Config {
     std::chrono::milliseconds failed_delay{};
     uint64_t poll_limit_us = 0;
 
+    std::chrono::milliseconds usb_grace{};
+    std::chrono::milliseconds usb_provisional_timeout{};
+    std::string usb_host_console;    ///< use, ignore
+    std::string usb_return_drivers;  ///< yes, no
+
     uint64_t max_message_bytes = 0;
     uint64_t max_clients = 0;
     uint64_t max_clients_per_uid = 0;

@@ -34,7 +34,8 @@ constexpr auto migrations = std::to_array<const char*>({
     // ids are never given twice: "rule:3" in a claim's origin means one rule for ever
     R"(CREATE TABLE claim (
          id INTEGER PRIMARY KEY NOT NULL, kind TEXT NOT NULL, target TEXT NOT NULL, holder TEXT NOT NULL,
-         state TEXT NOT NULL, since TEXT NOT NULL, deadline TEXT, covered INTEGER NOT NULL, origin TEXT NOT NULL,
+         state TEXT NOT NULL, since TEXT NOT NULL, deadline TEXT, provisional_until TEXT, covered INTEGER NOT NULL,
+         origin TEXT NOT NULL,
          reason TEXT NOT NULL, identities TEXT NOT NULL, description TEXT NOT NULL, follow_socket INTEGER NOT NULL,
          keep_drivers INTEGER NOT NULL, keep_off INTEGER NOT NULL, former_driver TEXT NOT NULL,
          boot_id TEXT NOT NULL, phase TEXT NOT NULL, message TEXT NOT NULL) STRICT;

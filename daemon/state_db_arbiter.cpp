@@ -51,8 +51,8 @@ std::optional<std::array<std::optional<Identity>, 2>> parse_identities(const std
 }
 
 constexpr auto claim_columns =
-    "id, kind, target, holder, state, since, deadline, covered, origin, reason, identities, description, "
-    "follow_socket, keep_drivers, keep_off, former_driver, boot_id, phase, message";
+    "id, kind, target, holder, state, since, covered, origin, reason, identities, description, follow_socket, "
+    "keep_drivers, keep_off, former_driver, boot_id, phase, message, deadline, provisional_until";
 
 template <class E>
 Result<E> enum_of(sqlite3* db, const std::string& text) {
@@ -70,28 +70,26 @@ Result<usbarb::Socket> socket_of(sqlite3* db, const std::string& text) {
 Result<ClaimRecord> claim_of(sqlite3* db, const Statement& row) {
     ClaimRecord out{.id = static_cast<usbarb::ClaimId>(row.integer(0)),
                     .holder = row.text(3),
-                    .covered = row.integer(7) != 0,
-                    .origin = row.text(8),
-                    .reason = row.text(9),
-                    .description = row.text(11),
-                    .follow_socket = row.integer(12) != 0,
-                    .keep_drivers = row.integer(13) != 0,
-                    .keep_off = row.integer(14) != 0,
-                    .former_driver = row.text(15),
-                    .boot_id = row.text(16),
-                    .message = row.text(18)};
+                    .covered = row.integer(6) != 0,
+                    .origin = row.text(7),
+                    .reason = row.text(8),
+                    .description = row.text(10),
+                    .follow_socket = row.integer(11) != 0,
+                    .keep_drivers = row.integer(12) != 0,
+                    .keep_off = row.integer(13) != 0,
+                    .former_driver = row.text(14),
+                    .boot_id = row.text(15),
+                    .message = row.text(17)};
     out.kind = TRY(enum_of<usbarb::ClaimKind>(db, row.text(1)));
     out.target = TRY(socket_of(db, row.text(2)));
     out.state = TRY(enum_of<usbarb::ClaimState>(db, row.text(4)));
     out.since = TRY(row.time(5));
-    if (!row.is_null(6)) {
-        const WallTime deadline = TRY(row.time(6));
-        out.deadline = deadline;
-    }
-    const auto identities = parse_identities(row.text(10));
+    const auto identities = parse_identities(row.text(9));
     if (!identities) return damaged(path_of(db), fmt::format("claim {} has no identities that can be read", out.id));
     out.identities = *identities;
-    out.phase = TRY(enum_of<usbarb::Phase>(db, row.text(17)));
+    out.phase = TRY(enum_of<usbarb::Phase>(db, row.text(16)));
+    out.deadline = TRY(row.optional_time(18));
+    out.provisional_until = TRY(row.optional_time(19));
     return out;
 }
 
@@ -113,16 +111,16 @@ Result<void> StateDb::change_claims(const std::vector<ClaimRecord>& put, const s
     if (put.empty() && removed.empty()) return {};
     Transaction change = TRY(Transaction::begin(db_, "save claims"));
     const std::string sql = fmt::format(
-        "INSERT OR REPLACE INTO claim ({}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO claim ({}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         claim_columns);
     Statement insertion = TRY(Statement::prepare(db_, sql.c_str(), "save a claim"));
     for (const auto& claim : put) {
         insertion.rewind();
         TRY(insertion.bind(claim.id, std::string(to_text(claim.kind)), usbarb::to_text(claim.target), claim.holder,
-                           std::string(to_text(claim.state)), claim.since, claim.deadline, claim.covered, claim.origin,
-                           claim.reason, identities_text(claim), claim.description, claim.follow_socket,
-                           claim.keep_drivers, claim.keep_off, claim.former_driver, claim.boot_id,
-                           std::string(to_text(claim.phase)), claim.message));
+                           std::string(to_text(claim.state)), claim.since, claim.covered, claim.origin, claim.reason,
+                           identities_text(claim), claim.description, claim.follow_socket, claim.keep_drivers,
+                           claim.keep_off, claim.former_driver, claim.boot_id, std::string(to_text(claim.phase)),
+                           claim.message, claim.deadline, claim.provisional_until));
         TRY(insertion.step());
     }
     Statement removal = TRY(Statement::prepare(db_, "DELETE FROM claim WHERE id = ?", "remove a claim"));

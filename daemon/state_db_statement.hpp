@@ -59,6 +59,11 @@ class Statement {
         if (!parsed) return damaged(path_of(db_), parsed.error().message());
         return *parsed;
     }
+    Result<std::optional<WallTime>> optional_time(int column) const {
+        if (is_null(column)) return std::optional<WallTime>();
+        const WallTime there = TRY(time(column));
+        return std::optional(there);
+    }
     /// For a new set of values.
     void rewind() {
         sqlite3_reset(handle_.get());

@@ -34,6 +34,7 @@ ClaimRecord full_claim(ClaimId id) {
                       .state = ClaimState::provisional,
                       .since = *parse_time("2026-11-22T12:00:00Z"),
                       .deadline = *parse_time("2026-11-22T12:02:00Z"),
+                      .provisional_until = *parse_time("2026-11-22T12:03:00Z"),
                       .covered = true,
                       .origin = "rule:7",
                       .reason = "it's ours",

@@ -1,0 +1,189 @@
+//   decide ─denied──────────────────────────────────────────► answer
+//     │ granted: recorded (pending), one transaction
+//     ├─ drivers are the consumer's ────────────────────────► answer
+//     └─ drivers.bring_about ─done: recorded (done) ────────► answer
+//                            └failed: undone, forgotten ────► answer
+
+#include "daemon/arbiter_claims.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include <fmt/format.h>
+
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "daemon/arbiter_view.hpp"
+#include "daemon/crash_point.hpp"
+
+namespace storctl {
+namespace {
+
+using usbarb::Change;
+using usbarb::Changes;
+using usbarb::ClaimId;
+using usbarb::Phase;
+
+void append(Changes& changes, Changes more) {
+    for (auto& change : more) changes.push_back(std::move(change));
+}
+
+std::string blockers_text(const std::vector<usbarb::Blocker>& blockers) {
+    std::string out;
+    for (const auto& blocker : blockers) {
+        out += fmt::format("; {} by {}: {}", blocker.target, blocker.holder.empty() ? "nobody" : blocker.holder,
+                           blocker.reason);
+    }
+    return out;
+}
+
+std::string targets_text(const std::vector<usbarb::Target>& targets) {
+    std::vector<std::string> out;
+    for (const auto& target : targets) out.push_back(usbarb::to_text(target.socket));
+    return join(out, ", ");
+}
+
+}  // namespace
+
+struct ClaimMaker::Work {
+    usbarb::Request request;
+    std::string author;
+    Done done;
+    Made made;
+    std::vector<ClaimId> fresh;    ///< made by this request
+    std::vector<ClaimId> earlier;  ///< held before
+    std::vector<ClaimId> retried;  ///< of those: the ones whose drivers are not as they should be
+};
+
+void ClaimMaker::claim(const usbarb::Request& request, const std::string& author, Done done) {
+    const auto work = std::make_shared<Work>();
+    work->request = request;
+    work->author = author;
+    work->done = std::move(done);
+    auto& arbiter = ledger_.arbiter();
+    Changes changes;
+    auto& decision = work->made.decision = arbiter.claim(request, wall_now(), changes);
+    if (!decision.granted()) {
+        log::notice("claim of {} for {} by {} refused: {}{}", targets_text(request.targets),
+                    escape_unprintable(request.holder), author, decision.why, blockers_text(decision.blockers));
+        return work->done(std::move(work->made));
+    }
+    std::set<ClaimId> added;
+    for (const auto& change : changes) {
+        if (change.what == Change::What::added && !change.claim.observed) added.insert(change.claim.id);
+    }
+    for (const ClaimId id : decision.claims) {
+        const auto claim = arbiter.find_claim(id);
+        if (added.contains(id)) {
+            work->fresh.push_back(id);
+            if (!request.keep_drivers) append(changes, arbiter.set_phase(id, Phase::pending, ""));
+            continue;
+        }
+        work->earlier.push_back(id);
+        work->made.warnings.push_back(
+            fmt::format("{} was {}'s already (claim {})", usbarb::to_text(claim->target), claim->holder, id));
+        if (claim->phase == Phase::failed && !claim->keep_drivers) work->retried.push_back(id);
+    }
+    if (auto recorded = ledger_.record(changes); !recorded) {
+        for (const ClaimId id : work->fresh) {
+            append(changes, arbiter.begin_release(id, false));
+            append(changes, arbiter.finish_release(id, wall_now()));
+        }
+        ledger_.note(changes);
+        work->made.failure =
+            fmt::format("the claim could not be stored, nothing was changed: {}", recorded.error().message());
+        return work->done(std::move(work->made));
+    }
+    crash_point(CrashPoint::claim_recorded);
+    for (const ClaimId id : work->fresh) {
+        log::notice("{}: granted to {}", summary_of(*arbiter.find_claim(id)), author);
+    }
+    bring_about(work);
+}
+
+void ClaimMaker::bring_about(const std::shared_ptr<Work>& work) {
+    std::vector<ClaimId> wanted = work->fresh;
+    // work that is under way for an earlier request will tell how that one ends
+    std::erase_if(work->retried, [this](ClaimId id) { return drivers_.busy({id}); });
+    wanted.insert(wanted.end(), work->retried.begin(), work->retried.end());
+    if (work->request.keep_drivers || wanted.empty()) return wait_for_earlier(work);
+    drivers_.bring_about(wanted, [this, work](const ClaimDrivers::Outcome& outcome) { finish(work, outcome); });
+}
+
+void ClaimMaker::finish(const std::shared_ptr<Work>& work, const ClaimDrivers::Outcome& outcome) {
+    crash_point(CrashPoint::claim_actuated);
+    auto& arbiter = ledger_.arbiter();
+    if (!outcome.done()) {
+        std::vector<std::string> reasons;
+        for (const auto& [id, message] : outcome.failures) {
+            if (std::find(reasons.begin(), reasons.end(), message) == reasons.end()) reasons.push_back(message);
+        }
+        return undo(*work, join(reasons, "; "));
+    }
+    Changes changes;
+    std::vector<ClaimId> all = work->fresh;
+    all.insert(all.end(), work->retried.begin(), work->retried.end());
+    for (const ClaimId id : all) {
+        const auto claim = arbiter.find_claim(id);
+        if (!claim) continue;
+        const auto former = outcome.former_drivers.find(claim->target.controller);
+        const bool known = claim->kind == usbarb::ClaimKind::controller && former != outcome.former_drivers.end();
+        append(changes, arbiter.set_phase(id, Phase::done, "", known ? std::optional(former->second) : std::nullopt));
+    }
+    ledger_.note(changes);
+    wait_for_earlier(work);
+}
+
+/// The drivers are back already, as far as they could be brought back.
+void ClaimMaker::undo(Work& work, const std::string& why) {
+    crash_point(CrashPoint::rollback);
+    auto& arbiter = ledger_.arbiter();
+    Changes changes;
+    for (const ClaimId id : work.fresh) {
+        append(changes, arbiter.begin_release(id, false));
+        append(changes, arbiter.finish_release(id, wall_now()));
+    }
+    for (const ClaimId id : work.retried) append(changes, arbiter.set_phase(id, Phase::failed, why));
+    ledger_.note(changes);
+    log::warning("claim of {} for {} by {} undone: {}", targets_text(work.request.targets), work.request.holder,
+                 work.author, why);
+    work.made.failure = why;
+    work.done(std::move(work.made));
+}
+
+/// What another request of the same holder is still bringing about is not done before it is.
+void ClaimMaker::wait_for_earlier(const std::shared_ptr<Work>& work) {
+    drivers_.when_idle(work->earlier, [this, work] {
+        for (const ClaimId id : work->earlier) {
+            const auto claim = ledger_.arbiter().find_claim(id);
+            if (!claim)
+                work->made.failure = "it was given up while an earlier request for it was carried out; try again";
+        }
+        work->done(std::move(work->made));
+    });
+}
+
+void ClaimMaker::bring_about_again(const std::vector<ClaimId>& claims) {
+    for (const ClaimId id : claims) {
+        if (!drivers_.busy({id})) bring_one_about_again(id);
+    }
+}
+
+void ClaimMaker::bring_one_about_again(ClaimId id) {
+    auto& arbiter = ledger_.arbiter();
+    const auto claim = arbiter.find_claim(id);
+    if (!claim || claim->keep_drivers) return;
+    if (const std::string use = host_use_below(arbiter, *claim); !use.empty()) {
+        const std::string message = fmt::format("the host uses it: {}; end that and claim it again", use);
+        log::warning("{}: {}", summary_of(*claim), message);
+        return ledger_.note(arbiter.set_phase(id, Phase::failed, message));
+    }
+    drivers_.bring_about({id}, [this, id](const ClaimDrivers::Outcome& outcome) {
+        const auto failed = outcome.failures.find(id);
+        if (failed != outcome.failures.end()) log::warning("claim {} is not in force: {}", id, failed->second);
+        ledger_.note(ledger_.arbiter().set_phase(id, outcome.done() ? Phase::done : Phase::failed,
+                                                 outcome.done() ? "" : failed->second));
+    });
+}
+
+}  // namespace storctl

@@ -1,0 +1,124 @@
+#include "daemon/arbiter_ledger.hpp"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "base/log.hpp"
+#include "daemon/arbiter_view.hpp"
+
+namespace storctl {
+namespace {
+
+using usbarb::Change;
+using usbarb::Changes;
+using usbarb::ClaimRecord;
+
+const char* event_of(Change::What what) {
+    switch (what) {
+        case Change::What::added:
+            return "claim-added";
+        case Change::What::changed:
+            return "claim-changed";
+        case Change::What::lost:
+            return "claim-lost";
+        case Change::What::restored:
+            return "claim-restored";
+        case Change::What::removed:
+            return "claim-removed";
+    }
+    return "?";
+}
+
+/// A virtual machine or a process does not outlive the boot; what was given to it by hand is meant for the next one,
+/// too.
+bool outlives_boot(const ClaimRecord& claim) { return claim.origin != "libvirt" && !claim.holder.starts_with("proc:"); }
+
+}  // namespace
+
+ClaimLedger::ClaimLedger(StateDb& db, EventHub& hub, usbarb::Policy policy, std::string boot_id)
+    : db_(db), hub_(hub), boot_id_(std::move(boot_id)), arbiter_(policy) {}
+
+/// One change per claim, with the claim as it is now: what was added and changed at once is told as added.
+Changes ClaimLedger::summed_up(const Changes& changes) const {
+    Changes out;
+    for (const auto& change : changes) {
+        const auto same = [&](const Change& other) { return other.claim.id == change.claim.id; };
+        const auto found = std::find_if(out.begin(), out.end(), same);
+        if (found == out.end()) {
+            out.push_back(change);
+            continue;
+        }
+        const bool was_added = found->what == Change::What::added;
+        found->claim = change.claim;
+        if (change.what == Change::What::removed) {
+            if (was_added) {
+                out.erase(found);
+            } else {
+                found->what = change.what;
+            }
+        } else if (change.what != Change::What::changed) {
+            found->what = was_added ? Change::What::added : change.what;
+        }
+    }
+    return out;
+}
+
+Result<void> ClaimLedger::store(const Changes& changes) {
+    std::vector<ClaimRecord> put;
+    std::vector<usbarb::ClaimId> removed;
+    for (const auto& change : changes) {
+        if (change.claim.observed) continue;
+        if (change.what == Change::What::removed) {
+            removed.push_back(change.claim.id);
+        } else {
+            put.push_back(change.claim);
+            put.back().boot_id = boot_id_;
+        }
+    }
+    return db_.change_claims(put, removed);
+}
+
+void ClaimLedger::tell(const Changes& changes) {
+    for (const auto& change : changes) {
+        const std::string summary = summary_of(change.claim);
+        log::info("{}: {}", event_of(change.what), summary);
+        hub_.publish({.event = event_of(change.what),
+                      .subject = usbarb::to_text(change.claim.target),
+                      .summary = summary,
+                      .detail = to_json(change.claim)});
+    }
+    if (!changes.empty() && listener_) listener_();
+}
+
+Result<void> ClaimLedger::record(const Changes& changes) {
+    const Changes sum = summed_up(changes);
+    TRY(store(sum));
+    tell(sum);
+    return {};
+}
+
+void ClaimLedger::note(const Changes& changes) {
+    const Changes sum = summed_up(changes);
+    if (auto stored = store(sum); !stored) log::error("{}", stored.error().message());
+    tell(sum);
+}
+
+Result<void> ClaimLedger::restore() {
+    auto records = TRY(db_.claims());
+    std::vector<usbarb::ClaimId> dropped;
+    std::vector<ClaimRecord> kept;
+    for (auto& claim : records) {
+        if (claim.boot_id != boot_id_ && !outlives_boot(claim)) {
+            log::notice("{}: it ended with the boot in which it was made", summary_of(claim));
+            dropped.push_back(claim.id);
+            continue;
+        }
+        claim.boot_id = boot_id_;
+        kept.push_back(std::move(claim));
+    }
+    TRY(db_.change_claims({}, dropped));
+    return record(arbiter_.restore(kept, wall_now()));
+}
+
+}  // namespace storctl

@@ -1,0 +1,379 @@
+#include "daemon/arbiter_service.hpp"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/file.hpp"
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "daemon/arbiter_convergence.hpp"
+#include "daemon/arbiter_guard.hpp"
+#include "daemon/arbiter_view.hpp"
+#include "daemon/block_place.hpp"
+#include "daemon/priorities.hpp"
+
+namespace storctl {
+namespace {
+
+using nlohmann::json;
+using usbarb::Arbiter;
+using usbarb::Change;
+using usbarb::Changes;
+using usbarb::ClaimId;
+using usbarb::ClaimKind;
+using usbarb::ClaimRecord;
+using usbarb::ClaimState;
+using usbarb::DeviceFacts;
+
+constexpr std::chrono::seconds longest_start{10};
+constexpr size_t state_file_limit_bytes = 64 << 20;
+
+std::string plug_name(const std::string& socket, const std::string& devnode) { return socket + " " + devnode; }
+
+}  // namespace
+
+/// Everything that the service consists of; each uses those before it.
+struct ArbiterService::Parts {
+    Parts(EventLoop& the_loop, StateDb& the_db, EventHub& the_hub, std::unique_ptr<ArbiterKernel> the_kernel,
+          ArbiterOptions the_options);
+    Result<void> open();
+    Result<void> start(std::function<void()> when_settled);
+
+    void take(UsbBatch batch);
+    void take_all(const usbarb::UsbScan& scan);
+    void plugged(const UsbPlugged& event);
+    void unplugged(const UsbUnplugged& event);
+    void appeared(const DeviceFacts& device);
+    void gone(const DeviceFacts& device);
+    void note(const Changes& changes);
+    std::map<std::string, DeviceFacts> present() const;
+
+    void arm_deadline();
+    void expire();
+    void settle();
+    void after_change();
+
+    EventLoop& loop;
+    EventHub& hub;
+    StateDb& db;
+    ArbiterOptions options;
+    ClaimLedger ledger;
+    HeldHubs hubs;
+    std::unique_ptr<UseWatch> uses;
+    std::unique_ptr<RuleBook> rules;
+    ClaimDrivers drivers;
+    ClaimMaker maker;
+    ClaimReleases releases;
+    ClaimGuard guard;
+    std::optional<ArbiterCalls> calls;
+    EventSource deadline;
+    EventSource start_limit;
+    std::function<void()> settled;
+    bool started = false;
+    // last: it ends first, and with it whatever would call back
+    std::unique_ptr<ArbiterKernel> kernel;
+};
+
+ArbiterService::Parts::Parts(EventLoop& the_loop, StateDb& the_db, EventHub& the_hub,
+                             std::unique_ptr<ArbiterKernel> the_kernel, ArbiterOptions the_options)
+    : loop(the_loop),
+      hub(the_hub),
+      db(the_db),
+      options(std::move(the_options)),
+      ledger(db, hub, {.grace = options.settings.grace}, options.boot_id),
+      drivers(
+          ledger.arbiter(), hubs,
+          [this](usbarb::Job job, std::vector<UniqueFd> in, Actuator::Done done) {
+              kernel->run(std::move(job), std::move(in), std::move(done));
+          },
+          options.kernel),
+      maker(ledger, drivers),
+      releases(loop, ledger, drivers,
+               {.refresh = [this] { return kernel->refresh(); },
+                .uncovered = [this](const std::vector<ClaimId>& claims) { maker.bring_about_again(claims); },
+                .returned =
+                    [this](const std::vector<std::string>& controllers) {
+                        for (const auto& path : controllers) rules->again(path);
+                    }}),
+      guard(ledger, drivers, hubs, maker),
+      kernel(std::move(the_kernel)) {}
+
+Result<void> ArbiterService::Parts::open() {
+    uses = TRY(UseWatch::open(loop, ledger, [this](UseRequest request, UseScanner::Done done) {
+        kernel->scan(std::move(request), std::move(done));
+    }));
+    uses->set_consoles(options.settings.consoles_are_used);
+    rules = TRY(RuleBook::open(db, hub, ledger, maker, *uses));
+    calls.emplace(ArbiterCalls::Parts{.ledger = ledger,
+                                      .drivers = drivers,
+                                      .maker = maker,
+                                      .releases = releases,
+                                      .rules = *rules,
+                                      .uses = *uses,
+                                      .refresh = [this] { return kernel->refresh(); }},
+                  options.settings);
+    deadline = TRY(loop.add_timer(std::chrono::microseconds(0), priority::node_timers, [this] { expire(); }));
+    deadline.enable(false);
+    start_limit = TRY(loop.add_timer(longest_start, priority::node_timers, [this] {
+        log::warning("what this host uses of its USB devices is still not known; starting without");
+        settle();
+    }));
+    start_limit.enable(false);
+    ledger.on_change([this] { arm_deadline(); });
+    // mounts, holders and nodes are seen as changes of disks
+    hub.listen([this](const Event& event) {
+        const bool of_disks = event.event.starts_with("device-") || event.event.starts_with("node-");
+        if (of_disks && started) uses->look_soon();
+    });
+    return {};
+}
+
+// ---- coming up
+
+Result<void> ArbiterService::Parts::start(std::function<void()> when_settled) {
+    settled = std::move(when_settled);
+    hubs.adopt();
+    TRY(kernel->coldplug([this](UsbBatch batch) { take(std::move(batch)); }));
+    TRY(ledger.restore());
+    started = true;
+    start_limit.arm(longest_start);
+    uses->look([this](const Result<void>& looked) {
+        // without it nobody can tell what may be moved: claims stay as they are until the next start or request
+        if (looked) converge(ledger, hubs, maker, releases);
+        for (const auto& [node, device] : present()) {
+            const bool seen = options.seen_plugs.contains(plug_name(usbarb::to_text(device.socket), node));
+            if (seen) rules->mark_seen(device);
+            guard.plugged(device);
+            rules->plugged(device);
+        }
+        settle();
+    });
+    return {};
+}
+
+void ArbiterService::Parts::settle() {
+    start_limit.enable(false);
+    if (const auto callback = std::exchange(settled, nullptr)) callback();
+}
+
+// ---- what comes and goes
+
+void ArbiterService::Parts::note(const Changes& changes) {
+    ledger.note(changes);
+    std::vector<ClaimId> back;
+    for (const auto& change : changes) {
+        if (change.what == Change::What::restored) back.push_back(change.claim.id);
+    }
+    if (started) maker.bring_about_again(back);
+}
+
+std::map<std::string, DeviceFacts> ArbiterService::Parts::present() const {
+    std::map<std::string, DeviceFacts> out;
+    ledger.arbiter().each_device([&](const Arbiter::DeviceView& view) {
+        if (view.present) out.emplace(view.facts->devnode(), *view.facts);
+    });
+    return out;
+}
+
+void ArbiterService::Parts::take(UsbBatch batch) {
+    if (batch.full) take_all(batch.scan);
+    for (const auto& event : batch.events) {
+        if (const auto* plug = std::get_if<UsbPlugged>(&event)) {
+            plugged(*plug);
+        } else if (const auto* unplug = std::get_if<UsbUnplugged>(&event)) {
+            unplugged(*unplug);
+        } else if (const auto* controller = std::get_if<ControllerChanged>(&event)) {
+            ledger.arbiter().put_controller(controller->controller);
+        } else if (const auto* removed = std::get_if<ControllerRemoved>(&event)) {
+            const auto before = present();
+            note(ledger.arbiter().remove_controller(removed->path, wall_now()));
+            const auto after = present();
+            for (const auto& [node, device] : before) {
+                if (!after.contains(node)) gone(device);
+            }
+        }
+    }
+    if (!started) return;
+    releases.topology_changed();
+    uses->look_soon();
+}
+
+void ArbiterService::Parts::take_all(const usbarb::UsbScan& scan) {
+    const auto before = present();
+    note(ledger.arbiter().replace_all(scan.controllers, scan.devices, wall_now()));
+    if (!started) return;
+    const auto after = present();
+    for (const auto& [node, device] : before) {
+        if (!after.contains(node)) gone(device);
+    }
+    for (const auto& [node, device] : after) {
+        if (!before.contains(node)) appeared(device);
+        guard.plugged(device);
+        rules->plugged(device);
+    }
+}
+
+void ArbiterService::Parts::plugged(const UsbPlugged& event) {
+    const DeviceFacts& device = event.device;
+    const auto before = ledger.arbiter().device_at(device.socket, device.half);
+    const bool was_there = before && before->present && before->facts->devnode() == device.devnode();
+    if (before && before->present && !was_there) {
+        const DeviceFacts other = *before->facts;
+        unplugged({.socket = other.socket, .half = other.half});
+    }
+    note(ledger.arbiter().plug(device, wall_now()));
+    if (!was_there) appeared(device);
+    guard.plugged(device);
+    if (event.settled) rules->plugged(device);
+}
+
+void ArbiterService::Parts::unplugged(const UsbUnplugged& event) {
+    std::vector<DeviceFacts> below;
+    for (const auto* device : ledger.arbiter().below(event.socket)) {
+        if (device->half == event.half) below.push_back(*device);
+    }
+    note(ledger.arbiter().unplug(event.socket, event.half, wall_now()));
+    for (const auto& device : below) gone(device);
+}
+
+void ArbiterService::Parts::appeared(const DeviceFacts& device) {
+    const auto view = ledger.arbiter().device_at(device.socket, device.half);
+    hub.publish(
+        {.event = "usb-added",
+         .subject = usbarb::to_text(device.socket),
+         .summary = fmt::format("{} plugged in: {}", device.kernel_name, escape_unprintable(device.description())),
+         .detail = view ? to_json(*view) : json(nullptr)});
+}
+
+void ArbiterService::Parts::gone(const DeviceFacts& device) {
+    guard.unplugged(device);
+    rules->unplugged(device);
+    hub.publish(
+        {.event = "usb-removed",
+         .subject = usbarb::to_text(device.socket),
+         .summary = fmt::format("{} unplugged: {}", device.kernel_name, escape_unprintable(device.description())),
+         .detail = nullptr});
+}
+
+// ---- deadlines
+
+void ArbiterService::Parts::arm_deadline() {
+    const auto next = ledger.arbiter().next_deadline();
+    if (!next) return deadline.enable(false);
+    deadline.arm(std::max(std::chrono::seconds(0), *next - wall_now()));
+}
+
+void ArbiterService::Parts::expire() {
+    const auto changes = ledger.arbiter().expire(wall_now());
+    std::vector<ClaimId> over;
+    for (const auto& change : changes) {
+        if (change.what == Change::What::removed) {
+            log::notice("{}: it did not come back in time", summary_of(change.claim));
+        } else if (change.claim.state == ClaimState::releasing) {
+            log::warning("{}: not confirmed in time", summary_of(change.claim));
+            over.push_back(change.claim.id);
+        }
+    }
+    ledger.note(changes);
+    for (const ClaimId id : over) releases.carry_on({id});
+    arm_deadline();
+}
+
+// ---- the service
+
+ArbiterService::ArbiterService(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+ArbiterService::~ArbiterService() = default;
+
+Result<std::unique_ptr<ArbiterService>> ArbiterService::open(EventLoop& loop, StateDb& db, EventHub& hub,
+                                                             std::unique_ptr<ArbiterKernel> kernel,
+                                                             ArbiterOptions options) {
+    auto parts = std::make_unique<Parts>(loop, db, hub, std::move(kernel), std::move(options));
+    TRY(parts->open());
+    return std::unique_ptr<ArbiterService>(new ArbiterService(std::move(parts)));
+}
+
+Result<void> ArbiterService::start(std::function<void()> settled) { return parts_->start(std::move(settled)); }
+Result<void> ArbiterService::serve(control::Server& server) { return parts_->calls->serve(server); }
+Result<void> ArbiterService::rescan() { return parts_->kernel->rescan(); }
+
+void ArbiterService::set_settings(const ArbiterSettings& settings) {
+    parts_->options.settings = settings;
+    parts_->ledger.arbiter().set_policy({.grace = settings.grace});
+    parts_->uses->set_consoles(settings.consoles_are_used);
+    parts_->uses->look_soon();
+}
+
+void ArbiterService::set_nodes(UseWatch::Nodes nodes) { parts_->uses->set_nodes(std::move(nodes)); }
+
+json ArbiterService::describe_claims() const { return claims_json(parts_->ledger.arbiter().claims()); }
+json ArbiterService::describe_devices() const { return devices_digest(parts_->ledger.arbiter()); }
+
+ArbiterService::Counts ArbiterService::counts() const {
+    Counts out;
+    for (const auto& claim : parts_->ledger.arbiter().claims()) {
+        if (claim.observed) continue;
+        ++out.total;
+        if (claim.state == ClaimState::lost) ++out.lost;
+        if (claim.phase == usbarb::Phase::failed) ++out.failed;
+    }
+    return out;
+}
+
+std::vector<std::string> ArbiterService::findings() const {
+    std::vector<std::string> out;
+    for (const auto& claim : parts_->ledger.arbiter().claims()) {
+        const bool trouble = claim.state == ClaimState::lost || claim.phase == usbarb::Phase::failed;
+        if (trouble && !claim.observed) out.push_back(summary_of(claim));
+    }
+    for (auto& sentence : parts_->rules->findings()) out.push_back(std::move(sentence));
+    if (!parts_->uses->trouble().empty()) {
+        out.push_back(
+            fmt::format("nothing can be claimed: what this host uses is not known: {}", parts_->uses->trouble()));
+    }
+    if (!parts_->kernel->monitoring())
+        out.push_back("USB events are not heard: claims do not follow what is plugged in and out");
+    return out;
+}
+
+std::optional<std::string> ArbiterService::claimed_below(const std::string& block) const {
+    const auto& arbiter = parts_->ledger.arbiter();
+    const auto places = block_syspaths(parts_->options.kernel.sys, block);
+    const auto lies_on = [&](const std::string& syspath) {
+        return !syspath.empty() && std::any_of(places.begin(), places.end(), [&](const std::string& place) {
+            return place.starts_with(syspath + "/");
+        });
+    };
+    for (const auto& claim : arbiter.claims()) {
+        if (claim.observed || claim.state == ClaimState::lost || claim.holder == "host") continue;
+        bool on_it = false;
+        if (claim.target.is_root()) {
+            const auto* controller = arbiter.controller(claim.target.controller);
+            on_it = controller != nullptr && lies_on(controller->syspath);
+        }
+        for (const auto& [half, name] : EnumNames<usbarb::Half>::table) {
+            const auto view = arbiter.device_at(claim.target, half);
+            if (view && lies_on(view->facts->syspath)) on_it = true;
+        }
+        if (on_it) return summary_of(claim);
+    }
+    return std::nullopt;
+}
+
+std::set<std::string> seen_plugs(const std::string& state_file) {
+    std::set<std::string> out;
+    const auto text = read_file(state_file, state_file_limit_bytes);
+    if (!text) return out;
+    const json state = json::parse(*text, nullptr, false);
+    if (!state.is_object() || !state.contains("usb") || !state.at("usb").is_array()) return out;
+    for (const auto& device : state.at("usb")) {
+        if (!device.is_object()) continue;
+        const auto socket = device.find("socket"), devnode = device.find("devnode");
+        const bool good =
+            socket != device.end() && devnode != device.end() && socket->is_string() && devnode->is_string();
+        if (good) out.insert(plug_name(socket->get<std::string>(), devnode->get<std::string>()));
+    }
+    return out;
+}
+
+}  // namespace storctl

@@ -1,0 +1,45 @@
+#include "daemon/arbiter_uses.hpp"
+
+#include "base/log.hpp"
+#include "daemon/priorities.hpp"
+
+namespace storctl {
+namespace {
+
+// a burst of events is over in less; a person does not notice
+constexpr std::chrono::milliseconds settle{250};
+
+}  // namespace
+
+Result<std::unique_ptr<UseWatch>> UseWatch::open(EventLoop& loop, ClaimLedger& ledger, Scan scan) {
+    std::unique_ptr<UseWatch> watch(new UseWatch(ledger, std::move(scan)));
+    watch->timer_ = TRY(loop.add_timer(settle, priority::node_timers, [raw = watch.get()] {
+        raw->soon_ = false;
+        raw->look([](const Result<void>&) {});
+    }));
+    watch->timer_.enable(false);
+    return watch;
+}
+
+void UseWatch::look_soon() {
+    if (soon_) return;
+    soon_ = true;
+    timer_.arm(settle);
+}
+
+void UseWatch::look(std::function<void(Result<void>)> done) {
+    UseRequest request{.nodes = nodes_ ? nodes_() : std::map<std::string, std::string>(), .consoles = consoles_};
+    scan_(std::move(request), [this, done = std::move(done)](Result<UseScan> scan) { done(take(std::move(scan))); });
+}
+
+Result<void> UseWatch::take(Result<UseScan> scan) {
+    const std::string before = std::exchange(trouble_, scan ? "" : scan.error().message());
+    if (!scan) {
+        if (trouble_ != before) log::error("what this host uses of its USB devices is not known: {}", trouble_);
+        return std::move(scan).error();
+    }
+    ledger_.note(ledger_.arbiter().replace_uses(scan->uses, wall_now()));
+    return {};
+}
+
+}  // namespace storctl
