@@ -86,6 +86,13 @@ NodeSettings node_settings(const Config& config) {
                         .failed_delay = config.failed_delay}};
 }
 
+ArbiterSettings arbiter_settings(const Config& config) {
+    return {.grace = std::chrono::floor<std::chrono::seconds>(config.usb_grace),
+            .provisional_timeout = std::chrono::floor<std::chrono::seconds>(config.usb_provisional_timeout),
+            .consoles_are_used = config.usb_host_console == "use",
+            .return_drivers = config.usb_return_drivers == "yes"};
+}
+
 control::ServerOptions server_options(const Config& config, const std::string& run_dir, gid_t group) {
     return {.socket_path = run_dir + "/io.storctl",
             .change_group = group,
@@ -110,8 +117,8 @@ Result<std::unique_ptr<ControlPlane>> ControlPlane::open(const Options& options)
     return plane;
 }
 
-/// Each step needs those before it. Devices come before nodes, which look for their backing among them; both before
-/// clients, who must not see half a host.
+/// Each step needs those before it. Devices come before nodes, which look for their backing among them, and so do
+/// claims, which may have taken a node's disk away; all before clients, who must not see half a host.
 Result<void> ControlPlane::start() {
     config_ = TRY(read_config());
     apply_config();
@@ -122,6 +129,7 @@ Result<void> ControlPlane::start() {
     auto db = TRY(StateDb::open(options_.state_dir + "/state.db"));
     db_ = std::move(db);
     TRY(start_devices());
+    TRY(start_arbiter());
     TRY(start_nodes());
     TRY(start_control());
     TRY(start_udev_publisher());
@@ -141,6 +149,7 @@ Result<Config> ControlPlane::read_config() const {
 void ControlPlane::apply_config() {
     log::set_level(log::parse_level(config_.log_level).value_or(log::Level::info));
     if (nodes_) nodes_->set_settings(node_settings(config_));
+    if (arbiter_) arbiter_->set_settings(arbiter_settings(config_));
 }
 
 Result<void> ControlPlane::lock_directories() {
@@ -178,6 +187,25 @@ Result<void> ControlPlane::start_devices() {
     return devices_->coldplug();
 }
 
+Result<void> ControlPlane::start_arbiter() {
+    const usbarb::KernelPaths paths;
+    auto kernel =
+        TRY(open_this_host(loop_, {.discovery = {.monitor_buffer_bytes = config_.monitor_buffer_bytes,
+                                                 .priority = priority::discovery,
+                                                 .kernel = paths},
+                                   .uses = {.kernel = paths, .block = kernel_paths(), .priority = priority::discovery},
+                                   .actuator = {}}));
+    arbiter_ = TRY(ArbiterService::open(loop_, *db_, hub_, std::move(kernel),
+                                        {.settings = arbiter_settings(config_),
+                                         .boot_id = read_attribute(paths.proc + "/sys/kernel/random/boot_id"),
+                                         .seen_plugs = seen_plugs(options_.run_dir + "/state.json"),
+                                         .kernel = paths}));
+    bool settled = false;
+    TRY(arbiter_->start([&settled] { settled = true; }));
+    while (!settled && state_ == State::starting) TRY(loop_.run_once(std::chrono::seconds(1)));
+    return {};
+}
+
 Result<void> ControlPlane::start_nodes() {
     const NodePaths paths{.run_dir = options_.run_dir, .dev_dir = config_.dev_dir};
     std::string who = options_.supervisor.value_or(config_.supervisor);
@@ -185,6 +213,8 @@ Result<void> ControlPlane::start_nodes() {
     supervisor_ = who == "systemd" ? make_systemd_supervisor(loop_, priority::node_messages)
                                    : make_fork_supervisor(paths, [this] { return node_program(config_); });
     nodes_ = TRY(NodeService::open(loop_, *db_, hub_, *devices_, *supervisor_, paths, node_settings(config_)));
+    nodes_->set_claims([this](const std::string& block) { return arbiter_->claimed_below(block); });
+    arbiter_->set_nodes([this] { return nodes_->disks(); });
     bool settled = false;
     TRY(nodes_->resume([&settled] { settled = true; }));
     // who waits for stord to be ready (a virtual machine manager) finds the nodes serving, as far as they can
@@ -201,6 +231,7 @@ Result<void> ControlPlane::start_control() {
     hub_.listen([this](const Event&) { changed(); });
     TRY(status_service_->serve(*server_));
     TRY(devices_->serve(*server_));
+    TRY(arbiter_->serve(*server_));
     return nodes_->serve(*server_);
 }
 
@@ -244,14 +275,16 @@ Result<void> ControlPlane::reload() {
     set_state(State::running);
     notify_ready(config ? status_line() : "The configuration has a mistake, the old one is in force; " + status_line());
     if (!config) return std::move(config).error().within("the old configuration stays in force");
+    TRY(arbiter_->rescan());
     return devices_->rescan();
 }
 
 /// The one place that says how stord ends. Node processes are left running on purpose: their guests' I/O goes on, and
-/// the next stord adopts them.
+/// the next stord adopts them. Claims stay, and so does what they did to drivers; the service manager keeps the hubs
+/// that are held until the next stord takes them over.
 void ControlPlane::shut_down() {
     if (state_ == State::stopping) return;
-    log::notice("stopping; nodes keep running");
+    log::notice("stopping; nodes keep running, claims stay");
     notify_stopping();
     // 1. monitors learn of it and their streams end
     state_ = State::stopping;
@@ -314,15 +347,20 @@ void ControlPlane::changed() {
 
 std::string ControlPlane::status_line() const {
     const auto nodes = nodes_->counts();
-    return fmt::format("{} devices ({} shared, {} in conflict), {} nodes ({} serving, {} failed)", devices_->total(),
-                       devices_->shared(), devices_->conflicts(), nodes.total, nodes.serving, nodes.failed);
+    const auto claims = arbiter_->counts();
+    return fmt::format(
+        "{} devices ({} shared, {} in conflict), {} nodes ({} serving, {} failed), {} claims ({} lost, {} failed)",
+        devices_->total(), devices_->shared(), devices_->conflicts(), nodes.total, nodes.serving, nodes.failed,
+        claims.total, claims.lost, claims.failed);
 }
 
 json ControlPlane::status() const {
     const auto nodes = nodes_->counts();
+    const auto claims = arbiter_->counts();
     const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_steady_);
     std::vector<std::string> findings = devices_->findings();
     for (auto& finding : nodes_->findings()) findings.push_back(std::move(finding));
+    for (auto& finding : arbiter_->findings()) findings.push_back(std::move(finding));
     for (const auto& key : needs_restart_) {
         findings.push_back(
             fmt::format("configuration key '{}' has changed and takes effect when stord is restarted", key));
@@ -343,6 +381,7 @@ json ControlPlane::status() const {
         {"devices",
          {{"total", devices_->total()}, {"shared", devices_->shared()}, {"conflicts", devices_->conflicts()}}},
         {"nodes", {{"total", nodes.total}, {"serving", nodes.serving}, {"failed", nodes.failed}}},
+        {"claims", {{"total", claims.total}, {"lost", claims.lost}, {"failed", claims.failed}}},
         {"findings", findings},
     };
 }
@@ -354,6 +393,8 @@ json ControlPlane::state() const {
         {"daemon", {{"version", STORCTL_VERSION}, {"pid", ::getpid()}, {"host", host_}}},
         {"devices", devices_->describe_all()},
         {"nodes", nodes_->describe_all()},
+        {"claims", arbiter_->describe_claims()},
+        {"usb", arbiter_->describe_devices()},
     };
 }
 

@@ -13,6 +13,7 @@
 #include "base/event_loop.hpp"
 #include "base/result.hpp"
 #include "control/server.hpp"
+#include "daemon/arbiter_service.hpp"
 #include "daemon/config.hpp"
 #include "daemon/device_service.hpp"
 #include "daemon/event_hub.hpp"
@@ -45,6 +46,7 @@ class ControlPlane {
     Result<void> lock_directories();
     Result<void> listen_to_signals();
     Result<void> start_devices();
+    Result<void> start_arbiter();
     Result<void> start_nodes();
     Result<void> start_control();
     Result<void> start_udev_publisher();
@@ -77,6 +79,7 @@ class ControlPlane {
     std::vector<EventSource> signals_;
     std::optional<StateDb> db_;
     std::unique_ptr<DeviceService> devices_;
+    std::unique_ptr<ArbiterService> arbiter_;
     std::unique_ptr<Supervisor> supervisor_;
     std::unique_ptr<NodeService> nodes_;
     std::optional<StatusService> status_service_;

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/file.hpp"
 #include "base/text.hpp"
 #include "daemon/node/spec.hpp"
 
@@ -60,6 +61,20 @@ std::optional<NodeRefusal> only_a_part(const std::string& asked, const DeviceSum
         "device", asked,
         fmt::format("it is a partition of, or a path to, '{}' ({}): a node takes the whole device, give that",
                     device.devnode, device.id));
+}
+
+/// A disk on a USB device or a PCI function that a virtual machine has is not the host's to serve.
+std::optional<NodeRefusal> claimed_by_a_machine(const NodeRecord& wanted, const DeviceService& devices,
+                                                const ClaimedBelow& claimed) {
+    const auto device = wanted.device_id ? devices.find(*wanted.device_id).device : std::nullopt;
+    const std::string block = device ? device->name : block_name(wanted);
+    const auto claim = block.empty() || !claimed ? std::nullopt : claimed(block);
+    if (!claim) return std::nullopt;
+    return refused(
+        fmt::format("'{}' lies on something that is claimed; release that first (storctl usb release, storctl "
+                    "pci release)",
+                    wanted.backing_path),
+        {*claim});
 }
 
 Checked check_device(const NodeRequest& request, const DeviceSummary& device) {
@@ -136,8 +151,16 @@ NodeRefusal refused(std::string message, std::vector<std::string> blockers) {
     return {"Refused", {{"message", std::move(message)}, {"blockers", std::move(blockers)}}};
 }
 
+std::string block_name(const NodeRecord& record) {
+    const auto path = real_path(record.backing_path);
+    const auto status = path ? status_of(*path) : std::nullopt;
+    if (!status || !S_ISBLK(status->st_mode)) return "";
+    const std::string link = fmt::format("/sys/dev/block/{}:{}", major(status->st_rdev), minor(status->st_rdev));
+    return base_name(read_link(link));
+}
+
 Checked check_node_request(const NodeRequest& request, const DeviceService& devices,
-                           const std::vector<NodeRecord>& existing) {
+                           const std::vector<NodeRecord>& existing, const ClaimedBelow& claimed) {
     if (auto good = node::check_node_name(request.name); !good) {
         return invalid("name", request.name, good.error().context);
     }
@@ -153,6 +176,7 @@ Checked check_node_request(const NodeRequest& request, const DeviceService& devi
     node->record.name = request.name;
     node->record.loop = request.loop;
     if (auto taken = taken_by_another(node->record, existing)) return *taken;
+    if (auto held = claimed_by_a_machine(node->record, devices, claimed)) return *held;
     return checked;
 }
 

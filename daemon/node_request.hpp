@@ -33,9 +33,16 @@ struct CheckedNode {
     std::vector<std::string> warnings;
 };
 
+/// Who has claimed what a block device ("sda") lies on; nothing: nobody.
+using ClaimedBelow = std::function<std::optional<std::string>(const std::string& block)>;
+
 /// `existing`: the nodes that there are.
 std::variant<CheckedNode, NodeRefusal> check_node_request(const NodeRequest& request, const DeviceService& devices,
-                                                          const std::vector<NodeRecord>& existing);
+                                                          const std::vector<NodeRecord>& existing,
+                                                          const ClaimedBelow& claimed = {});
+
+/// The kernel's name of what a node has as its backing ("sda", "dm-3"); empty where it is no block device.
+std::string block_name(const NodeRecord& record);
 
 NodeRefusal refused(std::string message, std::vector<std::string> blockers);
 

@@ -149,6 +149,15 @@ std::vector<NodeRecord> NodeService::records() const {
     return out;
 }
 
+std::map<std::string, std::string> NodeService::disks() const {
+    std::map<std::string, std::string> out;
+    for (const auto& [name, entry] : nodes_) {
+        const std::string block = block_name(entry.node->record());
+        if (!block.empty()) out[block] = name;
+    }
+    return out;
+}
+
 json NodeService::describe_all() const {
     json out = json::array();
     for (const auto& [name, entry] : nodes_) out.push_back(entry.node->describe());
@@ -196,7 +205,7 @@ void NodeService::on_show(control::Call call) {
 }
 
 void NodeService::on_create(control::Call call) {
-    auto checked = check_node_request(request_of(call.parameters()), devices_, records());
+    auto checked = check_node_request(request_of(call.parameters()), devices_, records(), claimed_);
     if (const auto* refusal = std::get_if<NodeRefusal>(&checked)) return refuse(call, *refusal);
     auto& node = std::get<CheckedNode>(checked);
     node.record.created = wall_now();

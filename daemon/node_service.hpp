@@ -37,6 +37,10 @@ class NodeService {
     /// itself or ended, or its time to answer is over.
     Result<void> resume(std::function<void()> settled);
     Result<void> serve(control::Server& server);
+    /// Asked before a node is created.
+    void set_claims(ClaimedBelow claimed) { claimed_ = std::move(claimed); }
+    /// The disks behind nodes: kernel name → node's name.
+    std::map<std::string, std::string> disks() const;
     void set_settings(const NodeSettings& settings) { environment_.settings = settings; }
 
     /// All nodes as io.storctl.Node's type Node: for state.json.
@@ -75,6 +79,7 @@ class NodeService {
     EventHub& hub_;
     DeviceService& devices_;
     NodeEnvironment environment_;
+    ClaimedBelow claimed_;
     std::map<std::string, Entry> nodes_;
     std::vector<std::unique_ptr<ManagedNode>> gone_;  // until their own callbacks have returned
     EventSource sweep_;

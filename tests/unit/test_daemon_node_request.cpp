@@ -15,6 +15,7 @@ struct Scene {
     TemporaryFolder folder;
     FakeDevices devices;
     std::vector<NodeRecord> existing;
+    ClaimedBelow claimed;
 
     Scene() {
         devices.devices = {
@@ -38,7 +39,7 @@ struct Scene {
     }
 
     std::variant<CheckedNode, NodeRefusal> check(const NodeRequest& request) {
-        return check_node_request(request, devices, existing);
+        return check_node_request(request, devices, existing, claimed);
     }
     CheckedNode accepted(const NodeRequest& request) {
         auto checked = check(request);
@@ -158,4 +159,21 @@ TEST_CASE("a partition is not silently taken for its whole disk") {
     CHECK(std::get<NodeRefusal>(part).parameters.dump().find("whole device") != std::string::npos);
     CHECK(std::holds_alternative<NodeRefusal>(check_node_request({.name = "a", .device = "loop1"}, devices, {})));
     CHECK(std::holds_alternative<CheckedNode>(check_node_request({.name = "a", .device = "/dev/loop0"}, devices, {})));
+}
+
+TEST_CASE("a disk on something that a virtual machine has claimed is refused, naming the claim") {
+    Scene scene;
+    std::vector<std::string> asked;
+    scene.claimed = [&](const std::string& block) -> std::optional<std::string> {
+        asked.push_back(block);
+        if (block == "sda") return "claim 3: 0951:1666 Kingston (0000:00:14.0/2) for vm:web1: active";
+        return std::nullopt;
+    };
+    const auto refusal = scene.refusal({.name = "a", .device = "naa6.private"});
+    CHECK(refusal.error == "Refused");
+    CHECK(refusal.parameters["blockers"][0].get<std::string>().find("vm:web1") != std::string::npos);
+    CHECK(refusal.parameters["message"].get<std::string>().find("storctl usb release") != std::string::npos);
+    scene.accepted({.name = "a", .device = "naa6.shared"});
+    scene.accepted({.name = "a", .device = scene.folder / "image"});
+    CHECK(asked == std::vector<std::string>{"sda", "sdb"});
 }
