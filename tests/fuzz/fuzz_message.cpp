@@ -23,8 +23,8 @@ constexpr JsonLimits limits{.max_depth = 16};
 const std::vector<Description>& descriptions() {
     static const std::vector<Description> all = [] {
         std::vector<Description> out;
-        for (const auto text :
-             {io_storctl, io_storctl_arbiter, io_storctl_device, io_storctl_node, io_storctl_node_process, org_varlink_service}) {
+        for (const auto text : {io_storctl, io_storctl_arbiter, io_storctl_device, io_storctl_node,
+                                io_storctl_node_process, org_varlink_service}) {
             auto description = parse_description(text);
             FUZZ_CHECK(description);
             out.push_back(std::move(*description));
