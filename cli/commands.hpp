@@ -28,6 +28,7 @@ Exit node_remove(const Invocation&);
 std::span<const Column> node_columns();
 std::span<const Column> node_stat_columns();
 
+Exit usb_tree(const Invocation&);
 Exit usb_list(const Invocation&);
 Exit usb_claims(const Invocation&);
 Exit usb_claim(const Invocation&);

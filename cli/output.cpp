@@ -6,6 +6,8 @@
 #include <cstring>
 
 #include <fmt/format.h>
+#include <langinfo.h>
+#include <locale.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -29,6 +31,14 @@ size_t terminal_columns() {
     return parse_unsigned(environment("COLUMNS"), "COLUMNS").value_or(80);
 }
 
+bool locale_is_utf8() {
+    const locale_t locale = ::newlocale(LC_CTYPE_MASK, "", nullptr);
+    if (locale == nullptr) return false;  // named and not installed: as C
+    const bool utf8 = std::strcmp(::nl_langinfo_l(CODESET, locale), "UTF-8") == 0;
+    ::freelocale(locale);
+    return utf8;
+}
+
 }  // namespace
 
 std::optional<ColourChoice> parse_colour(std::string_view text) {
@@ -42,6 +52,7 @@ Screen detect_screen(ColourChoice choice) {
     Screen screen;
     const bool terminal = ::isatty(STDOUT_FILENO) == 1;
     if (terminal) screen.columns = terminal_columns();
+    screen.utf8 = locale_is_utf8();
     screen.colour =
         choice == ColourChoice::always || (choice == ColourChoice::automatic && terminal &&
                                            environment("NO_COLOR").empty() && environment("TERM") != "dumb");

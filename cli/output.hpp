@@ -15,6 +15,7 @@ std::optional<ColourChoice> parse_colour(std::string_view text);
 struct Screen {
     bool colour = false;
     std::optional<size_t> columns;  ///< set: standard output is a terminal of that width
+    bool utf8 = false;              ///< the locale's encoding
 };
 
 /// `automatic`: colour on a terminal, unless NO_COLOR (https://no-color.org) is set or TERM is dumb.

@@ -1,8 +1,9 @@
-// storctl usb: list, claims, claim, release, explain. (usb tree: usb_tree.cpp; usb rule: usb_rule.cpp.)
+// storctl usb: tree, list, claims, claim, release, explain. (usb rule: usb_rule.cpp.)
 #include "cli/claim.hpp"
 #include "cli/commands.hpp"
 #include "cli/connection.hpp"
 #include "cli/fields.hpp"
+#include "cli/usb_tree.hpp"
 #include "cli/verbs.hpp"
 
 namespace storctl::cli {
@@ -18,6 +19,26 @@ Exit usb_list(const Invocation& invocation) {
     }
     const auto columns = select_columns(usb_device_columns(), invocation.value("output"));
     put(format_table(*columns, devices, invocation.table_format()));
+    return Exit::done;
+}
+
+Exit usb_tree(const Invocation& invocation) {
+    Connection stord(invocation.run_dir());
+    const auto answer = stord.call("io.storctl.Arbiter.Inventory");
+    if (!answer) return stord.exit();
+    const Screen screen = invocation.screen();
+    if (!invocation.has("json")) {
+        put(format_usb_tree(*answer, screen));
+        return Exit::done;
+    }
+    Json::array_t controllers, claims;
+    for (const Json& controller : list_of(*answer, "controllers")) {
+        if (text_of(controller, "kind") == "usb") controllers.push_back(controller);
+    }
+    put(to_document({{"version", 1},
+                     {"controllers", controllers},
+                     {"devices", list_of(*answer, "devices")},
+                     {"claims", list_of(*answer, "claims")}}));
     return Exit::done;
 }
 

@@ -48,9 +48,14 @@ std::vector<std::string> use_texts(const Json& object) {
     return out;
 }
 
-std::string class_text(uint64_t code) {
+std::string class_name(uint64_t code) {
     const auto name = code <= 0xff ? to_text(static_cast<UsbClass>(code)) : "?";
-    return name == "?" ? fmt::format("{:02x}", code) : fmt::format("{} ({:02x})", name, code);
+    return name == "?" ? fmt::format("class {:02x}", code) : std::string(name);
+}
+
+std::string class_text(uint64_t code) {
+    const std::string name = class_name(code);
+    return name.starts_with("class ") ? fmt::format("{:02x}", code) : fmt::format("{} ({:02x})", name, code);
 }
 
 }  // namespace storctl::cli

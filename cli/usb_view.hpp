@@ -18,6 +18,8 @@ std::string usb_names(const nlohmann::json& device);
 std::string format_speed(std::string_view mbps);
 /// "mounted on /srv (sda1)", one per use.
 std::vector<std::string> use_texts(const nlohmann::json& object);
+/// "storage"; a class without a name is its number, "class 42".
+std::string class_name(uint64_t code);
 /// "storage (08)"; a class without a name is only its number.
 std::string class_text(uint64_t code);
 

@@ -43,6 +43,14 @@ constexpr Option all_of_holder{.name = "all", .letter = 'a', .help = "everything
 std::vector<Verb> verbs_of_usb() {
     return {
         {.object = "usb",
+         .name = "tree",
+         .summary = "every controller, hub and device: in-use counts, who has it, and why",
+         .description =
+             "The two halves of a USB 3 hub are one line. A controller that is passed through is followed by what was "
+             "last seen below it.",
+         .options = {json_option},
+         .run = usb_tree},
+        {.object = "usb",
          .name = "list",
          .summary = "one line per USB device",
          .description = "A USB 3 hub is two lines, one for each of its halves.",
