@@ -6,6 +6,7 @@
 #include "cli/claim_view.hpp"
 #include "cli/connection.hpp"
 #include "cli/fields.hpp"
+#include "cli/next_steps.hpp"
 #include "cli/verbs.hpp"
 
 namespace storctl::cli {
@@ -35,6 +36,29 @@ Failure with_explanation(Failure failure, const std::vector<std::string>& words,
                                             shell_quote(word), shell_quote(holder)));
     }
     return failure;
+}
+
+/// Targets, verdict, reason, and everything that is in the way.
+std::vector<Property> describe_answer(const Json& answer, const std::vector<std::string>& steps) {
+    const bool granted = flag_of(answer, "granted");
+    const std::string description = text_of(answer, "description");
+    std::vector<Property> out{
+        {"target",
+         {fmt::format("{} {}{}", text_of(answer, "kind"), text_of(answer, "target"),
+                      description.empty() ? "" : fmt::format(" ({})", description)),
+          Style::heading}},
+        {"verdict", {granted ? "granted" : "refused", granted ? Style::good : Style::bad}},
+        {"why", {text_of(answer, "why")}},
+    };
+    const auto add = [&](const char* key, const std::vector<std::string>& texts) {
+        for (size_t i = 0; i < texts.size(); ++i) out.push_back({i == 0 ? key : "", {texts[i]}});
+    };
+    add("in the way", describe_blockers(answer));
+    std::vector<std::string> claims;
+    for (const Json& entry : list_of(answer, "claims")) claims.push_back(describe_claim(entry, true));
+    add("claims", claims);
+    add("what to do", steps);
+    return out;
 }
 
 void put_claims(std::string_view done, const Json::array_t& claims, bool made) {
@@ -103,6 +127,28 @@ Exit release_targets(const Invocation& invocation, Bus bus) {
         put_claims("released", released, true);
     }
     return Exit::done;
+}
+
+Exit explain_target(const Invocation& invocation, Bus bus) {
+    const Question question{.bus = std::string(bus_name(bus)),
+                            .what = named_targets(invocation).front(),
+                            .holder = invocation.value("for")};
+    Json parameters{{"target", {{"bus", question.bus}, {"what", question.what}}}};
+    if (invocation.has("for")) parameters["holder"] = question.holder;
+    Connection stord(invocation.run_dir());
+    const auto answer = stord.call("io.storctl.Arbiter.Explain", std::move(parameters));
+    if (!answer) return stord.exit();
+    const auto inventory = stord.try_call("io.storctl.Arbiter.Inventory");
+    const auto steps = next_steps(question, *answer, inventory.value_or(Json::object()));
+    if (invocation.has("json")) {
+        Json document = *answer;
+        document["version"] = 1;
+        document["next"] = steps;
+        put(to_document(document));
+    } else {
+        put(format_properties(describe_answer(*answer, steps), invocation.screen()));
+    }
+    return flag_of(*answer, "granted") ? Exit::done : Exit::refused;
 }
 
 }  // namespace storctl::cli

@@ -1,5 +1,6 @@
 #pragma once
-// Claiming and releasing: what "usb" and "pci" have in common. Main thread; each reports its own errors.
+// Claiming, releasing and asking why not: what "usb" and "pci" have in common. Main thread; each reports its own
+// errors.
 
 #include <string_view>
 
@@ -17,5 +18,7 @@ std::string_view bus_name(Bus bus);
 
 Exit claim_targets(const Invocation& invocation, Bus bus);
 Exit release_targets(const Invocation& invocation, Bus bus);
+/// Exit::refused where a claim would be.
+Exit explain_target(const Invocation& invocation, Bus bus);
 
 }  // namespace storctl::cli

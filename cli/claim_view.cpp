@@ -54,9 +54,10 @@ std::string describe_claim(const Json& entry, bool made) {
 std::string describe_blocker(const Json& blocker) {
     const std::string holder = text_of(blocker, "holder"), since = text_of(blocker, "since");
     const std::string reason = text_of(blocker, "reason");
-    std::string out = describe_target(blocker);
-    if (!holder.empty()) out += fmt::format(": {}{}{}", holder, since.empty() ? "" : " since ", since);
-    return reason.empty() ? out : fmt::format("{}: {}", out, reason);
+    const std::string out = describe_target(blocker);
+    if (holder.empty()) return reason.empty() ? out + " is in the way" : fmt::format("{}: {}", out, reason);
+    return fmt::format("{} is held by {}{}{}{}", out, holder, since.empty() ? "" : " since ", since,
+                       reason.empty() ? "" : fmt::format(" ({})", reason));
 }
 
 std::vector<std::string> describe_blockers(const Json& answer) {

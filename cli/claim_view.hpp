@@ -21,7 +21,7 @@ std::vector<std::string> claim_notes(const nlohmann::json& entry);
 /// "#12: device 0000:00:14.0/2.1 (0781:5581 SanDisk Ultra) for vm:web1"; `made` false: a dry run, no number.
 std::string describe_claim(const nlohmann::json& entry, bool made);
 
-/// "0000:00:14.0/2.1 (0781:5581 SanDisk Ultra): vm:web1 since 2026-…: reason". `blocker`: type Blocker.
+/// "0000:00:14.0/2.1 (0781:5581 SanDisk Ultra) is held by vm:web1 since 2026-… (reason)". `blocker`: type Blocker.
 std::string describe_blocker(const nlohmann::json& blocker);
 std::vector<std::string> describe_blockers(const nlohmann::json& answer);
 

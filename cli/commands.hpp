@@ -33,6 +33,10 @@ Exit usb_list(const Invocation&);
 Exit usb_claims(const Invocation&);
 Exit usb_claim(const Invocation&);
 Exit usb_release(const Invocation&);
+Exit usb_explain(const Invocation&);
+Exit usb_rule_add(const Invocation&);
+Exit usb_rule_list(const Invocation&);
+Exit usb_rule_remove(const Invocation&);
 std::span<const Column> usb_device_columns();
 std::span<const Column> claim_columns();
 std::span<const Column> usb_rule_columns();
@@ -40,6 +44,7 @@ std::span<const Column> usb_rule_columns();
 Exit pci_list(const Invocation&);
 Exit pci_claim(const Invocation&);
 Exit pci_release(const Invocation&);
+Exit pci_explain(const Invocation&);
 std::span<const Column> pci_columns();
 
 Exit hook_udev(const Invocation&);

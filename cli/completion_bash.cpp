@@ -7,6 +7,7 @@
 
 #include "base/text.hpp"
 #include "cli/completion.hpp"
+#include "cli/usb_view.hpp"
 #include "cli/verbs.hpp"
 
 namespace storctl::cli {
@@ -86,6 +87,7 @@ _storctl()
         @usb) possible=$(storctl "${run_dir[@]}" usb list --no-headings -o NAME,SOCKET 2> /dev/null) ;;
         @usb_claimed) possible=$(_storctl_claimed device hub) ;;
         @pci_claimed) possible=$(_storctl_claimed controller) ;;
+        @usb_socket) possible=$(storctl "${run_dir[@]}" usb list --no-headings -o SOCKET 2> /dev/null) ;;
         @usb_rule) possible=$(storctl "${run_dir[@]}" usb rule list --no-headings -o ID 2> /dev/null) ;;
         @pci) possible=$(storctl "${run_dir[@]}" pci list --no-headings -o ADDRESS 2> /dev/null) ;;
         @holder) possible="host $(storctl "${run_dir[@]}" usb claims --no-headings -o HOLDER 2> /dev/null)" ;;
@@ -135,6 +137,10 @@ std::string possible(std::string_view values, Complete complete, std::span<const
             return "@usb_claimed";
         case Complete::usb_rule:
             return "@usb_rule";
+        case Complete::usb_socket:
+            return "@usb_socket";
+        case Complete::usb_class:
+            return usb_class_names();
         case Complete::pci:
             return "@pci";
         case Complete::pci_claimed:

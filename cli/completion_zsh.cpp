@@ -4,6 +4,7 @@
 
 #include "base/text.hpp"
 #include "cli/completion.hpp"
+#include "cli/usb_view.hpp"
 #include "cli/verbs.hpp"
 
 namespace storctl::cli {
@@ -29,6 +30,12 @@ _storctl_devices_or_files() {
 }
 
 _storctl_usb_sockets() {
+    local -a sockets
+    sockets=($(_call_program usb storctl ${(q)run_dir} usb list --no-headings -o SOCKET 2>/dev/null))
+    compadd "$@" -a sockets
+}
+
+_storctl_usb_names() {
     local -a names
     names=($(_call_program usb storctl ${(q)run_dir} usb list --no-headings -o NAME,SOCKET 2>/dev/null))
     compadd "$@" -a names
@@ -107,11 +114,15 @@ std::string action(std::string_view values, Complete complete, std::span<const C
         case Complete::node_or_number:
             return "_storctl_nodes";
         case Complete::usb:
-            return "_storctl_usb_sockets";
+            return "_storctl_usb_names";
         case Complete::usb_claimed:
             return "_storctl_usb_claimed";
         case Complete::usb_rule:
             return "_storctl_usb_rules";
+        case Complete::usb_socket:
+            return "_storctl_usb_sockets";
+        case Complete::usb_class:
+            return fmt::format("({})", usb_class_names());
         case Complete::pci:
             return "_storctl_pci_addresses";
         case Complete::pci_claimed:

@@ -41,5 +41,6 @@ Exit pci_list(const Invocation& invocation) {
 
 Exit pci_claim(const Invocation& invocation) { return claim_targets(invocation, Bus::pci); }
 Exit pci_release(const Invocation& invocation) { return release_targets(invocation, Bus::pci); }
+Exit pci_explain(const Invocation& invocation) { return explain_target(invocation, Bus::pci); }
 
 }  // namespace storctl::cli

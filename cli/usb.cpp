@@ -61,5 +61,6 @@ Exit usb_claims(const Invocation& invocation) {
 
 Exit usb_claim(const Invocation& invocation) { return claim_targets(invocation, Bus::usb); }
 Exit usb_release(const Invocation& invocation) { return release_targets(invocation, Bus::usb); }
+Exit usb_explain(const Invocation& invocation) { return explain_target(invocation, Bus::usb); }
 
 }  // namespace storctl::cli

@@ -48,6 +48,12 @@ std::vector<std::string> use_texts(const Json& object) {
     return out;
 }
 
+std::string usb_class_names() {
+    std::vector<std::string> names;
+    for (const auto& row : EnumNames<UsbClass>::table) names.emplace_back(row.name);
+    return join(names, " ");
+}
+
 std::string class_name(uint64_t code) {
     const auto name = code <= 0xff ? to_text(static_cast<UsbClass>(code)) : "?";
     return name == "?" ? fmt::format("class {:02x}", code) : std::string(name);

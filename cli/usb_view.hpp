@@ -20,6 +20,8 @@ std::string format_speed(std::string_view mbps);
 std::vector<std::string> use_texts(const nlohmann::json& object);
 /// "storage"; a class without a name is its number, "class 42".
 std::string class_name(uint64_t code);
+/// All names, separated by blanks.
+std::string usb_class_names();
 /// "storage (08)"; a class without a name is only its number.
 std::string class_text(uint64_t code);
 

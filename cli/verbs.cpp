@@ -23,6 +23,7 @@ constexpr auto object_table = std::to_array<Object>({
     {"device", "the storage devices of this host, and which of them the whole cluster shares"},
     {"node", "mediated nodes: what virtual machines use instead of the raw devices"},
     {"usb", "the USB devices of this host: who has which, what is in use, who may have it"},
+    {"usb rule", "who gets which device by itself when it is plugged in"},
     {"pci", "PCI functions and their passthrough: controllers with all that is on them"},
     {"hook", "what other programs call"},
 });

@@ -22,6 +22,8 @@ enum class Complete {
     usb,
     usb_claimed,
     usb_rule,
+    usb_socket,
+    usb_class,
     pci,
     pci_claimed,
     holder,

@@ -11,6 +11,7 @@ constexpr Argument usb_target{.name = "WHAT",
                               .help =
                                   "a socket (0000:00:14.0/2.1), a kernel name (1-2.1, usb1), a device node, VID:PID "
                                   "or a serial number"};
+constexpr Argument one_usb_target{.name = "WHAT", .complete = Complete::usb, .help = usb_target.help};
 constexpr Argument claimed_target{.name = "WHAT",
                                   .complete = Complete::usb_claimed,
                                   .required = false,
@@ -18,6 +19,7 @@ constexpr Argument claimed_target{.name = "WHAT",
                                   .help = "as for claim, or a claim's number ('#12', quoted for the shell)"};
 constexpr Argument function_address{
     .name = "BDF", .complete = Complete::pci, .repeats = true, .help = "a PCI address: 0000:00:14.0 or 00:14.0"};
+constexpr Argument one_function{.name = "BDF", .complete = Complete::pci, .help = function_address.help};
 constexpr Argument claimed_address{.name = "BDF",
                                    .complete = Complete::pci_claimed,
                                    .required = false,
@@ -32,6 +34,10 @@ constexpr Option only_holder{.name = "for",
                              .value_name = "HOLDER",
                              .complete = Complete::holder,
                              .help = "only if it is this one's; what is gone already is no error then"};
+constexpr Option asking_holder{.name = "for",
+                               .value_name = "HOLDER",
+                               .complete = Complete::holder,
+                               .help = "who would get it (default: a virtual machine that holds nothing)"};
 constexpr Option keep_drivers{.name = "keep-drivers",
                               .help = "record the claim and leave drivers to whoever uses the device"};
 constexpr Option reason{.name = "reason", .letter = 'r', .value_name = "TEXT", .help = "why; shown to whom it blocks"};
@@ -82,6 +88,49 @@ std::vector<Verb> verbs_of_usb() {
          .arguments = {claimed_target},
          .options = {only_holder, all_of_holder, keep_off, json_option},
          .run = usb_release},
+        {.object = "usb",
+         .name = "explain",
+         .summary = "whether a claim would be granted, everything that is in the way, and what to do",
+         .description =
+             "Changes nothing. Ends with 0 where the claim would be granted, with 8 where it would be refused.",
+         .arguments = {one_usb_target},
+         .options = {asking_holder, json_option},
+         .run = usb_explain},
+        {.object = "usb rule",
+         .name = "add",
+         .summary = "have a device claimed by itself when it is plugged in",
+         .description = "At least one of --socket, --device, --serial and --class; all that are given must match. "
+                        "Devices that are "
+                        "plugged in already are not touched.",
+         .options =
+             {{.name = "for",
+               .value_name = "HOLDER",
+               .complete = Complete::holder,
+               .help = "who gets the device (required)"},
+              {.name = "socket",
+               .value_name = "SOCKET",
+               .complete = Complete::usb_socket,
+               .help = "whatever is plugged in there"},
+              {.name = "device", .letter = 'd', .value_name = "VID[:PID]", .help = "its vendor, and its product"},
+              {.name = "serial", .value_name = "TEXT", .help = "its serial number"},
+              {.name = "class",
+               .value_name = "CLASS",
+               .complete = Complete::usb_class,
+               .help = "its class or one of its interfaces': 00 to ff, or storage, hid, audio, video, printer, …"},
+              json_option},
+         .run = usb_rule_add},
+        {.object = "usb rule",
+         .name = "list",
+         .summary = "one line per rule",
+         .options = {output_option, no_headings_option, json_option},
+         .columns = usb_rule_columns(),
+         .run = usb_rule_list},
+        {.object = "usb rule",
+         .name = "remove",
+         .summary = "take a rule away; claims that it made stay",
+         .arguments = {{.name = "ID", .complete = Complete::usb_rule, .help = "the rule's number"}},
+         .options = {json_option},
+         .run = usb_rule_remove},
     };
 }
 
@@ -118,6 +167,14 @@ std::vector<Verb> verbs_of_pci() {
          .arguments = {claimed_address},
          .options = {only_holder, all_of_holder, keep_off, json_option},
          .run = pci_release},
+        {.object = "pci",
+         .name = "explain",
+         .summary = "whether a claim would be granted, everything that is in the way, and what to do",
+         .description =
+             "Changes nothing. Ends with 0 where the claim would be granted, with 8 where it would be refused.",
+         .arguments = {one_function},
+         .options = {asking_holder, json_option},
+         .run = pci_explain},
     };
 }
 

@@ -32,6 +32,11 @@ BRIDGE = {**CONTROLLER, 'path': '0000:00:1f.0', 'kind': 'other', 'buses': [], 'g
 PLATFORM = {**CONTROLLER, 'path': 'platform/xhci-hcd.0', 'pci': False}
 INVENTORY = {'controllers': [CONTROLLER, BRIDGE, PLATFORM], 'devices': [DEVICE], 'claims': [CLAIM, OBSERVED]}
 
+RULE = {'id': 3, 'socket': '0000:00:14.0/3', 'vendor_id': '046d', 'product_id': 'c31c', 'serial': None, 'device_class': 11,
+        'holder': 'vm:bank', 'created': '2026-11-22T12:00:00Z', 'created_by': 'root (uid 0)'}
+EXPLAINED = {'granted': False, 'why': 'vm:web1 has it', 'kind': 'device', 'target': '0000:00:14.0/2.1',
+             'description': '0781:5581 SanDisk Ultra', 'blockers': [BLOCKER], 'claims': []}
+
 CLAIM_WORDS = 'usb claim 1-2.1 --for vm:b'
 ERRORS = [
     # method, words, error, parameters, exit status, what the message holds
@@ -42,7 +47,7 @@ ERRORS = [
      ["holder 'b'", 'is no holder']),
     ('Claim', CLAIM_WORDS, ARBITER + 'Refused', {'message': '1-2.1 is not free', 'blockers': [BLOCKER, GROUP_BLOCKER]}, 8,
      ['1-2.1 is not free:\n',
-      '  0000:00:14.0/2.1 (0781:5581 SanDisk Ultra\\x1b[2J): vm:web1 since 2026-11-22T12:00:00Z: licence dongle\n',
+      '  0000:00:14.0/2.1 (0781:5581 SanDisk Ultra\\x1b[2J) is held by vm:web1 since 2026-11-22T12:00:00Z (licence dongle)\n',
       '  0000:00:14.2 (RAM memory 8086:a36f): is in IOMMU group 4 and has the driver intel_sram\n']),
     ('Claim', CLAIM_WORDS, ARBITER + 'Failed', {'message': 'usb-storage did not let go'}, 1, ['usb-storage did not let go']),
     ('Claim', CLAIM_WORDS, 'org.varlink.service.PermissionDenied', {}, 4, ['not permitted']),
@@ -55,6 +60,16 @@ ERRORS = [
     ('Inventory', 'usb list', 'io.storctl.InternalError', {'message': 'full'}, 1, ['full']),
     ('Inventory', 'pci list', 'org.varlink.service.InterfaceNotFound', {'interface': 'io.storctl.Arbiter'}, 1,
      ['io.storctl.Arbiter', 'older than storctl']),
+    ('Inventory', 'usb tree', 'org.varlink.service.MethodNotFound', {'method': 'io.storctl.Arbiter.Inventory'}, 1, ['older']),
+    ('Explain', 'usb explain 1-9', ARBITER + 'NotFound', {'what': '1-9'}, 5, ["'1-9'"]),
+    ('Explain', 'usb explain 0781:5581', ARBITER + 'Ambiguous', {'what': '0781:5581', 'candidates': ['1-1', '1-2']}, 7, ['1-1\n', '1-2\n']),
+    ('Explain', 'pci explain x', ARBITER + 'InvalidValue', {'parameter': 'what', 'value': 'x', 'message': 'no PCI address'}, 2,
+     ['no PCI address']),
+    ('AddRule', 'usb rule add --class hid --for b', ARBITER + 'InvalidValue',
+     {'parameter': 'holder', 'value': 'b', 'message': 'is no holder'}, 2, ['is no holder']),
+    ('AddRule', 'usb rule add --class hid --for vm:b', 'org.varlink.service.PermissionDenied', {}, 4, ['not permitted']),
+    ('ListRules', 'usb rule list', 'io.storctl.InternalError', {'message': 'full'}, 1, ['full']),
+    ('RemoveRule', 'usb rule remove 7', ARBITER + 'RuleNotFound', {'id': 7}, 5, ['no rule 7', 'rule list']),
     ('Claims', 'usb claims', 'io.storctl.InternalError', {'message': 'full'}, 1, ['full']),
 ]
 
@@ -76,9 +91,14 @@ def test_refusal_leads_to_explain():
 
 
 def test_usage():
-    for words, text in [('usb', 'list, claims, claim, release'), ('usb claim 1-2', '--for'), ('usb claim --for host', 'WHAT'),
+    for words, text in [('usb', 'tree, list, claims, claim, release, explain, rule'), ('usb claim 1-2', '--for'), ('usb claim --for host', 'WHAT'),
                         ('usb release', '--all'), ('usb release --all', '--for'), ('usb release 1-2 --all --for host', 'not both'),
-                        ('usb list x', 'x'), ('pci claim 00:14.0', '--for'), ('usb claims -o NOPE', 'HOLDER')]:
+                        ('usb list x', 'x'), ('pci claim 00:14.0', '--for'), ('usb claims -o NOPE', 'HOLDER'),
+                        ('usb explain', 'WHAT'), ('usb explain 1-2 1-3', '1-3'), ('usb rule', 'add, list, remove'),
+                        ('usb rule add --class hid', '--for'), ('usb rule add --for vm:a', '--socket'),
+                        ('usb rule add --for vm:a --class hat', 'storage'), ('usb rule add --for vm:a --device 46d', 'VID:PID'),
+                        ('usb rule add --for vm:a -d 046d:', 'VID:PID'), ('usb rule add --for vm:a -d 046d:c31c:', 'VID:PID'),
+                        ('usb rule remove', 'ID'), ('usb rule remove x', "'x'"), ('usb rule remove -1', '-1')]:
         with stand({}) as server:
             done = expect(storctl(server, *words.split()), 2, err=text)
             assert done.stdout == '' and server.calls == [], (done, server.calls)
@@ -86,7 +106,8 @@ def test_usage():
 
 def test_parameters():
     """What is sent is what was asked for."""
-    with stand({ARBITER + 'Claim': {'claims': [CLAIM], 'warnings': []}, ARBITER + 'Release': {'released': [CLAIM]}}) as server:
+    with stand({ARBITER + 'Claim': {'claims': [CLAIM], 'warnings': []}, ARBITER + 'Release': {'released': [CLAIM]},
+                ARBITER + 'AddRule': {'rule': RULE}, ARBITER + 'RemoveRule': {}}) as server:
         def sent(words):
             server.calls.clear()
             expect(storctl(server, *words.split()), 0)
@@ -101,6 +122,67 @@ def test_parameters():
         assert sent('usb release #12') == {'targets': [{'bus': 'usb', 'what': '#12'}]}
         assert sent('usb release --all --for vm:a --keep-off') == {'holder': 'vm:a', 'keep_off': True}
         assert sent('pci release 00:14.0 --for vm:a') == {'targets': pci, 'holder': 'vm:a'}
+        assert sent('usb rule add --for vm:a --device 046D:C31c --serial S --socket 0000:00:14.0/3 --class smartcard') == {
+            'holder': 'vm:a', 'vendor_id': '046d', 'product_id': 'c31c', 'serial': 'S', 'socket': '0000:00:14.0/3', 'device_class': 11}
+        assert sent('usb rule add --for vm:a -d 046d') == {'holder': 'vm:a', 'vendor_id': '046d'}
+        assert sent('usb rule remove 3') == {'id': 3}
+
+
+def test_explain():
+    mount = {**BLOCKER, 'holder': 'host', 'reason': 'mounted on /srv (sda1)'}
+    with stand({ARBITER + 'Explain': {**EXPLAINED, 'blockers': [BLOCKER, mount]}, ARBITER + 'Inventory': INVENTORY}) as server:
+        done = expect(storctl(server, 'usb', 'explain', '1-2.1', '--for', 'vm:b'), 8)
+        assert done.stderr == '' and done.stdout == (
+            'target:     device 0000:00:14.0/2.1 (0781:5581 SanDisk Ultra)\n'
+            'verdict:    refused\n'
+            'why:        vm:web1 has it\n'
+            'in the way: 0000:00:14.0/2.1 (0781:5581 SanDisk Ultra\\x1b[2J) is held by vm:web1 since 2026-11-22T12:00:00Z (licence dongle)\n'
+            '            0000:00:14.0/2.1 (0781:5581 SanDisk Ultra\\x1b[2J) is held by host since 2026-11-22T12:00:00Z '
+            '(mounted on /srv (sda1))\n'
+            'what to do: storctl usb release 0000:00:14.0/2.1 --for vm:web1\n'
+            '            umount /srv\n'
+            '            storctl usb claim 1-2.1 --for vm:b\n'), done.stdout
+        assert server.calls[0]['parameters'] == {'target': {'bus': 'usb', 'what': '1-2.1'}, 'holder': 'vm:b'}, server.calls
+        document = json.loads(expect(storctl(server, 'usb', 'explain', '1-2.1', '-j'), 8).stdout)
+        assert document == {'version': 1, **EXPLAINED, 'blockers': [BLOCKER, mount], 'next': [
+            'storctl usb release 0000:00:14.0/2.1 --for vm:web1', 'umount /srv', 'storctl usb claim 1-2.1 --for vm:NAME']}, document
+    granted = {**EXPLAINED, 'granted': True, 'why': 'nothing is in the way', 'blockers': []}
+    with stand({ARBITER + 'Explain': granted, ARBITER + 'Inventory': ('error', 'io.storctl.InternalError', {})}) as server:
+        done = expect(storctl(server, 'pci', 'explain', '00:14.0', '--for', 'vm:b'), 0,
+                      out=['verdict:    granted\n', 'storctl pci claim 00:14.0 --for vm:b\n'])
+        assert done.stderr == '', done.stderr
+        assert server.calls[0]['parameters'] == {'target': {'bus': 'pci', 'what': '00:14.0'}, 'holder': 'vm:b'}, server.calls
+
+
+def test_tree():
+    with stand({ARBITER + 'Inventory': INVENTORY}) as server:
+        plain = expect(storctl(server, 'usb', 'tree'), 0).stdout
+        assert plain.splitlines()[2].startswith('`- 1-2.1  0781:5581  SanDisk Ultra'), plain
+        boxes = expect(storctl(server, 'usb', 'tree', env={'LC_ALL': 'C.UTF-8'}), 0).stdout
+        assert boxes == plain.replace('`- ', '\u2514\u2500 '), boxes
+        assert '\x1b' not in plain
+        assert expect(storctl(server, 'usb', 'tree', env={'LC_ALL': 'xx_XX.UTF-8'}), 0).stdout == plain
+        coloured = expect(storctl(server, 'usb', 'tree', '--color=always'), 0).stdout
+        assert coloured.startswith('\x1b[1mDEVICE'), coloured
+        document = json.loads(expect(storctl(server, 'usb', 'tree', '-j'), 0).stdout)
+        assert document == {'version': 1, 'controllers': [CONTROLLER, PLATFORM], 'devices': [DEVICE], 'claims': [CLAIM, OBSERVED]}
+
+
+def test_rules():
+    every = {**RULE, 'id': 4, 'socket': None, 'product_id': None, 'device_class': None, 'serial': 'S\x1b[2J'}
+    with stand({ARBITER + 'AddRule': {'rule': RULE}, ARBITER + 'ListRules': {'rules': [RULE, every]}, ARBITER + 'RemoveRule': {}}) as server:
+        assert expect(storctl(server, 'usb', 'rule', 'add', '--class=0b', '--for=vm:bank'), 0).stdout == (
+            'rule 3: vm:bank gets 046d:c31c, class smartcard (0b), plugged into 0000:00:14.0/3\n')
+        assert rows(server, 'usb', 'rule', 'list') == [
+            'ID HOLDER SOCKET DEVICE SERIAL CLASS'.split(),
+            '3 vm:bank 0000:00:14.0/3 046d:c31c - smartcard (0b)'.split(), '4 vm:bank - 046d S\\x1b[2J -'.split()]
+        assert expect(storctl(server, 'usb', 'rule', 'remove', '3'), 0).stdout == 'rule 3: removed\n'
+
+        def document(words):
+            return json.loads(expect(storctl(server, *words.split(), '-j'), 0).stdout)
+        assert document('usb rule add --serial S --for vm:bank') == {'version': 1, 'rule': RULE}
+        assert document('usb rule list') == {'version': 1, 'rules': [RULE, every]}
+        assert document('usb rule remove 3') == {'version': 1, 'removed': 3}
 
 
 def test_claim_and_release():
@@ -162,8 +244,8 @@ def test_hostile_answers():
     for answer in ({}, {'devices': 5, 'controllers': 'x', 'claims': {}, 'released': 7},
                    {'devices': [5, None, {'uses': [3], 'interfaces': 7, 'speed_mbps': 4}], 'controllers': [None, {'buses': [1]}],
                     'claims': [{'id': 'x', 'counted': 5}, 8], 'released': [None]}):
-        with stand({ARBITER + method: answer for method in ('Inventory', 'Claims', 'Claim', 'Release')}) as server:
-            for words in ('usb list', 'usb claims', 'pci list', 'pci list -a', CLAIM_WORDS, 'usb release x'):
+        with stand({ARBITER + method: answer for method in ('Inventory', 'Claims', 'Claim', 'Release', 'ListRules', 'AddRule')}) as server:
+            for words in ('usb tree', 'usb list', 'usb rule list', 'usb rule add --class hid --for x', 'usb claims', 'pci list', 'pci list -a', CLAIM_WORDS, 'usb release x'):
                 expect(storctl(server, *words.split()), 0)
                 expect(storctl(server, *words.split(), '-j'), 0)
 

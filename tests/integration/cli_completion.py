@@ -32,6 +32,8 @@ case "$*" in
 "usb claims --no-headings -o KIND,TARGET") printf '%-10s  %s\\n' {' '.join(f'{kind} {target}' for kind, target in CLAIMED.items())} ;;
 "usb claims --no-headings -o HOLDER") printf '%s\\n' {' '.join(HOLDERS)} vm:web1 ;;
 "pci list --no-headings -o ADDRESS") printf '%s\\n' {' '.join(FUNCTIONS)} ;;
+"usb list --no-headings -o SOCKET") printf '%s\\n' {' '.join(USB[1::2])} ;;
+"usb rule list --no-headings -o ID") printf '%s\\n' 3 14 ;;
 "--run-dir /run/other node list --no-headings -o NAME") echo elsewhere ;;
 "--run-dir=/run/other node list --no-headings -o NAME") echo elsewhere ;;
 *) echo "unexpected: $*" >&2; exit 1 ;;
@@ -79,6 +81,9 @@ def cases(program):
         Case('storctl usb claim 1-2.1 --for ', ['host', *HOLDERS]), Case('storctl usb claim 1-2.1 --for vm:w', HOLDERS[:1]),
         Case('storctl usb claim --for vm:web1 1-2.1 2-1 0000:00:14.0/u', USB[3:]),
         Case('storctl usb release --for vm:web1 ', [CLAIMED['device'], CLAIMED['hub']]),
+        Case('storctl usb explain ', USB), Case('storctl pci explain ', FUNCTIONS),
+        Case('storctl usb rule add --socket ', USB[1::2]), Case('storctl usb rule add --class sm', ['smartcard']),
+        Case('storctl usb rule remove ', ['3', '14']), Case('storctl usb rule re', ['remove']),
         Case('storctl pci claim ', FUNCTIONS), Case('storctl pci claim 0000:03', FUNCTIONS[1:]),
         Case('storctl pci release ', [CLAIMED['controller']]),
     ]

@@ -48,6 +48,8 @@ TEST_CASE("words become a verb, its arguments and its options") {
     CHECK(accept("usb claim 1-2 --for vm:a 1-3 -n 046d:c31c").values("WHAT") ==
           std::vector<std::string>{"1-2", "1-3", "046d:c31c"});
     CHECK(accept("usb claim 1-2 --for=vm:a --for vm:b").value("for") == "vm:b");
+    CHECK(accept("usb rule add --class hid --for vm:a").verb().path() == "usb rule add");
+    CHECK(accept("usb --run-dir /r rule --color never remove 3").value("ID") == "3");
     CHECK(accept("usb release -a --for vm:a").values("WHAT").empty());
     CHECK(accept("usb release #12 -- -odd").values("WHAT") == std::vector<std::string>{"#12", "-odd"});
     CHECK_FALSE(accept("node stat").has("NAME"));
@@ -65,6 +67,10 @@ TEST_CASE("what the table does not know is refused with what it does know") {
     CHECK(mentions(refuse("disk list"), "device, node, usb, pci, hook"));
     CHECK(mentions(refuse("device"), "list, show, share, rescan"));
     CHECK(mentions(refuse("device lst"), "list, show, share, rescan"));
+    CHECK(mentions(refuse("usb"), "explain, rule"));
+    CHECK(mentions(refuse("usb rule"), "add, list, remove"));
+    CHECK(mentions(refuse("usb rule claim"), "'usb rule' has no verb 'claim'"));
+    CHECK(mentions(refuse("rule add"), "'rule'"));
     CHECK(mentions(refuse("device share sda maybe"), "true, false, auto"));
     CHECK(mentions(refuse("device share sda maybe"), "'maybe'"));
     CHECK(mentions(refuse("status --color=blue"), "auto, always, never"));
@@ -87,6 +93,10 @@ TEST_CASE("help is there at every level and names everything of the table") {
     const auto text = [](std::string_view line) { return std::get<ShowText>(parse(line)).text; };
     CHECK(text("--version").starts_with("storctl "));
     CHECK(text("device --help") == help_text(*find_object("device")));
+    CHECK(text("usb rule --help") == help_text(*find_object("usb rule")));
+    CHECK(mentions(text("usb --help"), "  rule remove  "));
+    CHECK(mentions(text("usb claim --help"), "storctl usb claim WHAT... [OPTION...]"));
+    CHECK(mentions(text("usb release --help"), "storctl usb release [WHAT...] [OPTION...]"));
     CHECK(text("-h device list") == help_text(*find_verb("device", "list")));
     CHECK(text("device share --help") == help_text(*find_verb("device", "share")));  // although arguments are missing
     const std::string all = text("--help");
