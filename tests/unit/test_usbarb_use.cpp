@@ -4,6 +4,7 @@
 
 #include "tests/unit/usb_tree.hpp"
 #include "usbarb/open_nodes.hpp"
+#include "usbarb/usb_strings.hpp"
 #include "usbarb/use_reader.hpp"
 
 using namespace storctl;
@@ -191,4 +192,52 @@ TEST_CASE("an interface bound to usbfs is somebody's, also when nobody can be se
         open_file_of(process(tree, 5, "stord", {}), 3, "/dev/bus/usb/001/004");
         CHECK(read_open_nodes(5, tree.paths()).uses.empty());
     }
+}
+
+TEST_CASE("string descriptors") {
+    using Bytes = std::vector<uint8_t>;
+    const struct {
+        Bytes bytes;
+        const char* text;
+    } rows[] = {{{8, 3, 'a', 0, 'b', 0, 'c', 0}, "abc"},
+                {{8, 3, ' ', 0, 0xe9, 0, ' ', 0}, "\u00e9"},
+                {{4, 3, 0xac, 0x20}, "\u20ac"},
+                {{6, 3, 0x3d, 0xd8, 0x00, 0xde}, "\U0001F600"},
+                {{6, 3, 0x00, 0xde, 'x', 0}, "\uFFFDx"},  // half a pair
+                {{4, 3, 0x3d, 0xd8}, "\uFFFD"},           // cut in a pair
+                {{255, 3, 'a', 0, 'b'}, "a"},             // says more than there is
+                {{3, 3, 'a'}, ""},
+                {{6, 2, 'a', 0, 'b', 0}, ""},  // no string descriptor
+                {{2, 3}, ""},
+                {{0, 3, 'a', 0}, ""},
+                {{1}, ""},
+                {{}, ""}};
+    for (const auto& row : rows) {
+        CAPTURE(row.text);
+        CHECK(string_text(row.bytes) == row.text);
+    }
+}
+
+TEST_CASE("strings that the kernel could not read are known from the descriptor") {
+    const XhciTree tree;
+    std::string descriptor(18, '\0');
+    descriptor[14] = 1;
+    descriptor[15] = 2;
+    descriptor[16] = 3;
+    tree.write(tree.disk + "/descriptors", descriptor);
+    DeviceFacts facts{.syspath = tree.disk};
+    CHECK(missing_strings(facts).vendor == 1);
+    CHECK(missing_strings(facts).product == 2);
+    facts.vendor = "ACME";
+    CHECK(missing_strings(facts).vendor == 0);
+    CHECK(missing_strings(facts).any());
+    facts.product = "Disk";
+    CHECK_FALSE(missing_strings(facts).any());
+    CHECK_FALSE(missing_strings({.syspath = tree.keyboard}).any());
+    tree.write(tree.disk + "/descriptors", "short");
+    CHECK_FALSE(missing_strings({.syspath = tree.disk}).any());
+    CHECK_FALSE(read_strings(tree.proc() + "/no-node", {.vendor = 1}, std::chrono::milliseconds(10)));
+    const std::string no_device = tree.proc() + "/file";
+    tree.write(no_device, "x");
+    CHECK_FALSE(read_strings(no_device, {.vendor = 1}, std::chrono::milliseconds(10)));
 }
