@@ -16,12 +16,17 @@
 #include "daemon/burst.hpp"
 #include "daemon/udev_monitor.hpp"
 #include "daemon/usb_touches.hpp"
+#include "daemon/worker.hpp"
 #include "usbarb/sysfs_pci.hpp"
+#include "usbarb/usb_strings.hpp"
 
 namespace storctl {
 namespace {
 
 using usbarb::ControllerFacts, usbarb::DeviceFacts;
+
+/// A device that answers at all does so in a few milliseconds.
+constexpr std::chrono::milliseconds string_timeout{200};
 
 std::string text_or_empty(const char* text) { return text == nullptr ? std::string() : std::string(text); }
 
@@ -53,6 +58,9 @@ class UsbDiscovery::Impl {
     void add_words(ControllerFacts& facts) const;
     void remember(const ControllerFacts& facts);
     bool is_settled(const std::string& syspath) const;
+    Result<DeviceFacts> read_device(const std::string& syspath);
+    void complete(DeviceFacts& facts);
+    void ask(const DeviceFacts& facts, usbarb::MissingStrings missing);
 
     Result<void> begin_scan();
     Result<void> scan_in_steps();
@@ -67,6 +75,12 @@ class UsbDiscovery::Impl {
     UsbTouches touches_;
     std::map<std::string, std::set<std::string>> neighbours_;  ///< by function: those whose facts name it
 
+    struct Asked {
+        uint16_t address = 0;
+        usbarb::UsbStrings words;
+    };
+    std::map<std::string, Asked> asked_;  ///< by sysfs path: devices that were asked for words, once
+
     struct Scan {
         std::vector<std::string> functions, devices;  ///< addresses; sysfs paths
         size_t at = 0;                                ///< over both
@@ -80,6 +94,7 @@ class UsbDiscovery::Impl {
     std::unique_ptr<UdevMonitor> monitor_;
     std::unique_ptr<Burst> burst_;
     EventSource scan_turn_;
+    std::unique_ptr<Worker> worker_;
 };
 
 Result<void> UsbDiscovery::Impl::open() {
@@ -99,6 +114,7 @@ Result<void> UsbDiscovery::Impl::open() {
                                               }
                                           },
                                       .drained = [this] { burst_->wait(); }}));
+    if (options_.may_ask) worker_ = TRY(Worker::open(loop_, options_.priority, "words of USB devices"));
     return {};
 }
 
@@ -178,10 +194,11 @@ void UsbDiscovery::Impl::add_event(const UsbTouch& touch, UsbBatch& batch) {
             break;
     }
     if (touch.removed) {
+        asked_.erase(touch.syspath);
         if (touch.place) batch.events.emplace_back(UsbUnplugged{touch.place->first, touch.place->second});
         return;
     }
-    auto facts = reader_.read(touch.syspath);
+    auto facts = read_device(touch.syspath);
     if (facts) {
         batch.events.emplace_back(
             UsbPlugged{.device = std::move(*facts), .settled = is_settled(touch.syspath), .first = touch.first});
@@ -235,6 +252,39 @@ bool UsbDiscovery::Impl::is_settled(const std::string& syspath) const {
     return device && udev_device_get_is_initialized(device.get()) > 0;
 }
 
+Result<DeviceFacts> UsbDiscovery::Impl::read_device(const std::string& syspath) {
+    DeviceFacts facts = TRY(reader_.read(syspath));
+    if (worker_ && (facts.vendor.empty() || facts.product.empty())) complete(facts);
+    return facts;
+}
+
+/// With the words that the device itself had, or will have: it is asked once per plug, while nobody has it.
+void UsbDiscovery::Impl::complete(DeviceFacts& facts) {
+    const auto known = asked_.find(facts.syspath);
+    if (known != asked_.end() && known->second.address == facts.address) {
+        if (facts.vendor.empty()) facts.vendor = known->second.words.vendor;
+        if (facts.product.empty()) facts.product = known->second.words.product;
+    } else if (!facts.hub && facts.configured && options_.may_ask(facts.socket) && is_settled(facts.syspath)) {
+        asked_[facts.syspath] = {.address = facts.address};
+        const auto missing = usbarb::missing_strings(facts);
+        if (missing.any()) ask(facts, missing);
+    }
+}
+
+void UsbDiscovery::Impl::ask(const DeviceFacts& facts, usbarb::MissingStrings missing) {
+    worker_->run([this, missing, node = facts.devnode(), path = facts.syspath, address = facts.address]() {
+        return [this, path, address, words = usbarb::read_strings(node, missing, string_timeout)] {
+            const auto asked = asked_.find(path);
+            if (!words) log::debug("{}", words.error().message());
+            if (!words || asked == asked_.end() || asked->second.address != address) return;
+            asked->second.words = *words;
+            touches_.present(UsbTouch::What::device, path, false);
+            burst_->touch();
+            burst_->wait();
+        };
+    });
+}
+
 // ---- enumerations
 
 Result<void> UsbDiscovery::Impl::begin_scan() {
@@ -267,7 +317,7 @@ void UsbDiscovery::Impl::read_step() {
             controllers.push_back(std::move(*facts));
         } else {
             const auto& path = scan_->devices[scan_->at - scan_->functions.size()];
-            auto facts = reader_.read(path);
+            auto facts = read_device(path);
             if (!facts && !is_gone(facts.error())) {
                 log::error("the USB device '{}' is left out: {}", path, facts.error().message());
             }

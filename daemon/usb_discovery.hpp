@@ -1,7 +1,8 @@
 #pragma once
 // USB devices and PCI functions of this host from libudev and sysfs: a monitor that is listening before the first
 // enumeration, bursts of events gathered into batches in the order in which they came, and a full enumeration again
-// whenever the kernel says that events were lost. The loop's thread only; no device is opened.
+// whenever the kernel says that events were lost. The loop's thread only. No device is opened, but, on a thread beside
+// the loop and only with leave, one whose words the kernel could not read.
 
 #include <chrono>
 #include <cstdint>
@@ -26,6 +27,8 @@ struct UsbDiscoveryOptions {
     size_t step_devices = 64;                ///< read per turn of the loop in a rescan, so that others get theirs
     int64_t step_priority = 0;
     usbarb::KernelPaths kernel;
+    /// Whether a device may be asked for words that the kernel could not read: not while anybody has it. Empty: never.
+    std::function<bool(const usbarb::Socket&)> may_ask;
 };
 
 /// A device came, or was read again because something about it (a driver of an interface, say) changed.

@@ -4,10 +4,12 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "base/event_loop.hpp"
 #include "base/result.hpp"
 #include "daemon/use_scan.hpp"
+#include "daemon/worker.hpp"
 
 namespace storctl {
 
@@ -19,25 +21,28 @@ struct UseScannerOptions {
 
 class UseScanner {
  public:
-    using Done = std::function<void(Result<UseScan>)>;
+    using Done = std::function<void(const Result<UseScan>&)>;
 
     static Result<std::unique_ptr<UseScanner>> open(EventLoop& loop, UseScannerOptions options);
-    /// Calls of `done` that are still due are dropped. A scan that hangs in the kernel is left to itself.
-    ~UseScanner();
     UseScanner(const UseScanner&) = delete;
     UseScanner& operator=(const UseScanner&) = delete;
 
-    /// `done` gets what a scan found that began after this call, with the newest request's nodes. Several requests that
-    /// wait share one scan. `done` must not destroy the scanner.
+    /// `done` gets what a scan found that began after this call, with the newest request's nodes; nothing when the
+    /// scanner ends before. Several requests that wait share one scan. `done` must not destroy the scanner.
     void scan(UseRequest request, Done done);
 
  private:
-    struct Shared;
-    UseScanner(std::shared_ptr<Shared> shared, std::unique_ptr<Mailbox> mailbox);
-    static void work(const std::shared_ptr<Shared>& shared);
+    explicit UseScanner(UsePaths paths) : paths_(std::move(paths)) {}
+    void begin();
+    void finish(const Result<UseScan>& found);
 
-    std::shared_ptr<Shared> shared_;
-    std::unique_ptr<Mailbox> mailbox_;
+    UsePaths paths_;
+    UseRequest newest_;
+    std::vector<Done> waiting_;  ///< for the next scan
+    std::vector<Done> served_;   ///< by the scan that runs
+    bool running_ = false;
+    bool hidden_told_ = false;
+    std::unique_ptr<Worker> worker_;  ///< last: it ends before what it calls into
 };
 
 }  // namespace storctl

@@ -127,7 +127,7 @@ TEST_CASE("requests that wait share a scan that begins after them, with the newe
         const size_t before = answers;
         for (int one = 0; one < 3; ++one) {
             const std::string node = fmt::format("n{}", one);
-            (*scanner)->scan({.nodes = {{"nvme0n1", node}}}, [&, round, last = one == 2](Result<UseScan> found) {
+            (*scanner)->scan({.nodes = {{"nvme0n1", node}}}, [&, round, last = one == 2](const Result<UseScan>& found) {
                 REQUIRE(found);
                 ++answers;
                 const auto& disk = found->uses.at({.controller = "0000:00:14.0", .ports = {5, 3}});

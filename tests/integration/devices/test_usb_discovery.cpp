@@ -263,3 +263,28 @@ TEST_CASE("an enumeration finds what no event told, in steps and at once, and co
     CHECK(follower.devices == std::map<std::string, std::string>{{"0000:00:14.0/1 usb2", "again"}});
     CHECK(follower.events == Texts{"unplug 0000:00:14.0/2 usb2"});
 }
+
+TEST_CASE("a device without words is asked once per plug, and only with leave") {
+    std::map<std::string, int> asked;
+    bool leave = false;
+    Fixture fixture({.may_ask = [&](const usbarb::Socket& socket) {
+        ++asked[to_text(socket)];
+        return leave;
+    }});
+    auto& bed = fixture.testbed;
+    const auto mute = bed.add_usb(bed.usb2, "1-1", 1, 5);
+    const auto named = bed.add_usb(bed.usb2, "1-2", 1, 6);
+    bed.add_usb(bed.usb2, "1-3", 1, 7, "480", "09", 4);
+    for (const char* attribute : {"manufacturer", "product"}) bed.set(named, attribute, "words");
+    fixture.coldplug();
+    CHECK(asked == std::map<std::string, int>{{"0000:00:14.0/1", 1}});
+    leave = true;
+    REQUIRE(fixture.discovery->refresh());
+    REQUIRE(fixture.discovery->refresh());
+    CHECK(asked["0000:00:14.0/1"] == 2);  // there is no node to ask: not again
+    bed.remove(mute);
+    bed.add_usb(bed.usb2, "1-1", 1, 8);
+    fixture.wait_for_event("plug 0000:00:14.0/1 usb2 first");
+    CHECK(asked["0000:00:14.0/1"] == 3);
+    CHECK(asked.size() == 1);
+}

@@ -3,18 +3,21 @@
 //   usb_dump            {"controllers": …, "devices": …, "uses": …}
 //   usb_dump --follow   the same, then one line per event as it comes; "u" on standard input asks for the uses, "r" for
 //   all
+//   usb_dump --strings NODE VENDOR PRODUCT     {"vendor": …, "product": …}: asked of the device itself
 
+#include <cstdlib>
 #include <iostream>
 #include <string_view>
 
+#include <fmt/format.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "daemon/usb_discovery.hpp"
 #include "daemon/use_scan.hpp"
+#include "usbarb/usb_strings.hpp"
 
 namespace {
 
@@ -99,10 +102,20 @@ Result<int> run(bool follow) {
     return loop.run();
 }
 
+Result<int> ask(const std::string& node, int vendor, int product) {
+    const usbarb::MissingStrings wanted{.vendor = static_cast<uint8_t>(vendor),
+                                        .product = static_cast<uint8_t>(product)};
+    const auto words = TRY(usbarb::read_strings(node, wanted, std::chrono::seconds(5)));
+    std::cout << json{{"vendor", words.vendor}, {"product", words.product}}.dump() << std::endl;
+    return 0;
+}
+
 }  // namespace
 
 int main(int count, char** words) {
-    const auto outcome = run(count > 1 && std::string_view(words[1]) == "--follow");
+    const std::string_view mode = count > 1 ? words[1] : "";
+    const bool strings = mode == "--strings" && count == 5;
+    const auto outcome = strings ? ask(words[2], std::atoi(words[3]), std::atoi(words[4])) : run(mode == "--follow");
     if (outcome) return *outcome;
     std::cerr << "usb_dump: " << outcome.error().message() << "\n";
     return 1;
