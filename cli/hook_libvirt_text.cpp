@@ -59,9 +59,10 @@ std::string sentences(const Json& parameters) {
     return text.empty() ? text_of(parameters, "message") : text;
 }
 
-std::string advice(std::string_view holder, const libvirt::HostDevice* device) {
+std::string advice(std::string_view holder, const libvirt::HostDevice* device, const Json& parameters) {
     if (device == nullptr) return "'storctl usb claims' and 'storctl pci list' say who holds what";
-    return fmt::format("free it, or see: {}", explain_command(*device, holder));
+    return fmt::format("{}see: {}", list_of(parameters, "blockers").empty() ? "" : "free it, or ",
+                       explain_command(*device, holder));
 }
 
 std::string not_found(const libvirt::HostDevice* device, const Json& parameters) {
@@ -130,7 +131,7 @@ std::string refusal(std::string_view holder, const libvirt::HostDevice* device, 
     const std::string subject = device == nullptr ? "its host devices" : name_of(*device);
     if (name == "Refused") {
         return fmt::format("{} may not have {}: {}; {}", holder, subject, sentences(parameters),
-                           advice(holder, device));
+                           advice(holder, device, parameters));
     }
     return fmt::format("{} does not get {}: {}", holder, subject, explain_reply(error, parameters).message);
 }
