@@ -7,6 +7,9 @@ class ThisHost final : public ArbiterKernel {
  public:
     static Result<std::unique_ptr<ArbiterKernel>> open(EventLoop& loop, ThisHostOptions options) {
         auto host = std::make_unique<ThisHost>();
+        options.discovery.may_ask = [raw = host.get()](const usbarb::Socket& socket) {
+            return raw->may_ask_ && raw->may_ask_(socket);
+        };
         host->discovery_ =
             TRY(UsbDiscovery::open(loop, std::move(options.discovery), [raw = host.get()](UsbBatch batch) {
                 if (raw->listener_) raw->listener_(std::move(batch));
@@ -20,6 +23,7 @@ class ThisHost final : public ArbiterKernel {
         listener_ = std::move(listener);
         return discovery_->coldplug();
     }
+    void set_may_ask(std::function<bool(const usbarb::Socket&)> may_ask) override { may_ask_ = std::move(may_ask); }
     Result<void> refresh() override { return discovery_->refresh(); }
     Result<void> rescan() override { return discovery_->rescan(); }
     bool monitoring() const override { return discovery_->monitoring(); }
@@ -32,6 +36,7 @@ class ThisHost final : public ArbiterKernel {
 
  private:
     Listener listener_;
+    std::function<bool(const usbarb::Socket&)> may_ask_;
     std::unique_ptr<UsbDiscovery> discovery_;
     std::unique_ptr<UseScanner> scanner_;
     std::unique_ptr<Actuator> actuator_;

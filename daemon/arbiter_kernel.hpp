@@ -23,6 +23,8 @@ class ArbiterKernel {
 
     /// See UsbDiscovery; `listener` gets all batches from then on.
     virtual Result<void> coldplug(Listener listener) = 0;
+    /// See UsbDiscoveryOptions::may_ask; before `coldplug`.
+    virtual void set_may_ask(std::function<bool(const usbarb::Socket&)>) {}
     virtual Result<void> refresh() = 0;
     virtual Result<void> rescan() = 0;
     virtual bool monitoring() const = 0;

@@ -47,6 +47,7 @@ struct ArbiterService::Parts {
     void appeared(const DeviceFacts& device);
     void gone(const DeviceFacts& device);
     void note(const Changes& changes);
+    bool may_ask(const usbarb::Socket& socket) const;
     std::map<std::string, DeviceFacts> present() const;
 
     void arm_deadline();
@@ -134,6 +135,7 @@ Result<void> ArbiterService::Parts::open() {
 Result<void> ArbiterService::Parts::start(std::function<void()> when_settled) {
     settled = std::move(when_settled);
     hubs.adopt();
+    kernel->set_may_ask([this](const usbarb::Socket& socket) { return may_ask(socket); });
     TRY(kernel->coldplug([this](UsbBatch batch) { take(std::move(batch)); }));
     TRY(ledger.restore());
     started = true;
@@ -166,6 +168,15 @@ void ArbiterService::Parts::note(const Changes& changes) {
         if (change.what == Change::What::restored) back.push_back(change.claim.id);
     }
     if (started) maker.bring_about_again(back);
+}
+
+/// Only of what nobody has claimed, also while it is away; before the claims are known that can be anything.
+bool ArbiterService::Parts::may_ask(const usbarb::Socket& socket) const {
+    const auto claims = ledger.arbiter().claims();
+    const bool free = std::none_of(claims.begin(), claims.end(), [&](const ClaimRecord& claim) {
+        return claim.target == socket || socket.is_below(claim.target);
+    });
+    return started && free;
 }
 
 std::map<std::string, DeviceFacts> ArbiterService::Parts::present() const {
