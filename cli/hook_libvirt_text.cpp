@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/text.hpp"
+#include "cli/claim_view.hpp"
 #include "cli/connection.hpp"
 #include "cli/display.hpp"
 #include "cli/fields.hpp"
@@ -34,23 +35,11 @@ std::string explain_command(const libvirt::HostDevice& device, std::string_view 
                        shell_quote(holder));
 }
 
-/// "0000:00:14.0/2.1 (046d:c31c Logitech Keyboard) is held by vm:web1 since …: reason"
-std::string sentence(const Json& blocker) {
-    const auto description = text_of(blocker, "description"), holder = text_of(blocker, "holder"),
-               since = text_of(blocker, "since"), reason = text_of(blocker, "reason");
-    std::string out = text_of(blocker, "target");
-    if (!description.empty()) out += fmt::format(" ({})", description);
-    if (holder.empty()) return out + (reason.empty() ? " is in the way" : fmt::format(": {}", reason));
-    out += fmt::format(" is held by {}", holder);
-    if (!since.empty()) out += fmt::format(" since {}", since);
-    return reason.empty() ? out : out + fmt::format(" ({})", reason);
-}
-
 std::string sentences(const Json& parameters) {
     const auto& blockers = list_of(parameters, "blockers");
     std::vector<std::string> out;
     for (const Json& blocker : blockers) {
-        if (out.size() < max_blockers_told) out.push_back(sentence(blocker));
+        if (out.size() < max_blockers_told) out.push_back(describe_blocker(blocker));
     }
     std::string text = join(out, "; ");
     if (blockers.size() > max_blockers_told) {

@@ -25,8 +25,8 @@ void end_with_reader() {
 }
 
 Style style_of(const std::string& event) {
-    if (event.ends_with("-added")) return Style::good;
-    if (event.ends_with("-removed")) return Style::bad;
+    if (event.ends_with("-added") || event.ends_with("-restored")) return Style::good;
+    if (event.ends_with("-removed") || event.ends_with("-lost") || event.ends_with("-failed")) return Style::bad;
     return event == "overflow" ? Style::warning : Style::plain;
 }
 

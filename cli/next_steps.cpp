@@ -51,7 +51,7 @@ std::string end_of_use(UseKind kind, const std::string& text, uint64_t pid) {
             return pid == 0 ? "find the program with fuser(1), and end it"
                             : fmt::format("end process {}: ps -fp {}", pid, pid);
         case UseKind::console:
-            return "it is a keyboard of this host; whether that counts is policy, see stord.toml(5)";
+            return "it is a keyboard of this host: host_console = \"ignore\" in stord.toml(5) gives it free";
     }
     return "";
 }

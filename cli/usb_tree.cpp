@@ -153,8 +153,9 @@ class Inventory {
                    .count = fmt::to_string(number_of(facts, "in_use"))};
         const std::string holder = text_of(facts, "holder");
         const Json* entry = claim_of(facts);
+        const bool root_hub_only = entry != nullptr && text_of(*entry, "kind") == "hub";
         if (!holder.empty()) {
-            out.state = state_of(arrow_ + holder, entry);
+            out.state = state_of(root_hub_only ? holder : arrow_ + holder, entry);
         } else if ((entry = root_hub_claim(path)) != nullptr) {
             out.state = state_of(text_of(*entry, "holder"), entry);
         }

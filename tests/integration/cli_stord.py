@@ -17,7 +17,7 @@ DEADLINE_SECONDS = 30
 
 
 def read_documents():
-    """The example of each section of docs/json.md by its title; an empty object stands for a device or node."""
+    """The example of each section of docs/json.md by its title; an empty object or list stands for what another section has."""
     out = {}
     for section in re.split(r'^## ', (SOURCE / 'docs/json.md').read_text(), flags=re.M)[1:]:
         example = re.search(r'```json\n(.*?)```', section, re.S).group(1)
@@ -26,6 +26,12 @@ def read_documents():
     device, node = out['device list']['devices'][0], out['node list']['nodes'][0]
     out['device show']['device'] = out['device share']['device'] = device
     out['node show']['node'] = out['node create']['node'] = node
+    claims, controllers = out['usb claims']['claims'], out['pci list']['controllers']
+    controllers[0]['uses'] = out['usb list']['devices'][0]['uses']
+    out['usb tree'].update(controllers=controllers, devices=out['usb list']['devices'], claims=claims)
+    for bus in ('usb', 'pci'):
+        out[f'{bus} claim']['claims'] = out[f'{bus} release']['released'] = out[f'{bus} explain']['claims'] = claims
+    out['usb rule add']['rule'] = out['usb rule list']['rules'][0]
     return out
 
 
