@@ -28,6 +28,8 @@ std::vector<Property> describe(const Json& status) {
     const Json& nodes = member(status, "nodes");
     const uint64_t conflicts = number_of(devices, "conflicts");
     const uint64_t failed = number_of(nodes, "failed");
+    const Json& claims = member(status, "claims");
+    const uint64_t failed_claims = number_of(claims, "failed"), lost = number_of(claims, "lost");
     std::vector<Property> out{
         {"stord", {fmt::format("{}, pid {}", text_of(status, "version"), number_of(status, "pid"))}},
         {"host", {text_of(status, "host")}},
@@ -47,6 +49,11 @@ std::vector<Property> describe(const Json& status) {
         {"nodes",
          {fmt::format("{}, {} serving, {} failed", number_of(nodes, "total"), number_of(nodes, "serving"), failed),
           failed > 0 ? Style::bad : Style::plain}},
+        {"claims",
+         {fmt::format("{}, {} lost, {} failed", number_of(claims, "total"), lost, failed_claims),
+          failed_claims > 0 ? Style::bad
+          : lost > 0        ? Style::warning
+                            : Style::plain}},
     };
     const auto findings = texts_of(status, "findings");
     for (size_t i = 0; i < findings.size(); ++i)
