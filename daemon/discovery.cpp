@@ -137,6 +137,9 @@ Result<void> Discovery::rescan() {
         log::error("{}; devices that come and go are only seen by 'storctl device rescan'",
                    listening.error().message());
     }
+    // What came before is told before. Told after it, the removal of a device whose return was lost would take away
+    // what the enumeration has found.
+    flush();
     return scan_in_steps();
 }
 
@@ -179,6 +182,7 @@ void Discovery::finish_scan() {
     scanning_ = false;
     scan_turn_.reset();
     if (scan_again_) {
+        flush();
         const auto again = scan_in_steps();
         if (again) return;
         log::error("{}; going on with the enumeration before", again.error().message());

@@ -340,14 +340,15 @@ void UsbDiscovery::Impl::step_scan() {
 
 void UsbDiscovery::Impl::finish_scan() {
     scan_turn_.reset();
-    if (scan_->again) {
+    Scan scan = std::move(*scan_);
+    scan_.reset();
+    if (scan.again) {
+        flush();
         const auto again = scan_in_steps();
         if (again) return;
         log::error("{}; going on with the enumeration before", again.error().message());
     }
-    UsbBatch batch = std::move(scan_->batch);
-    scan_.reset();
-    listener_(std::move(batch));
+    listener_(std::move(scan.batch));
     burst_->wait();
 }
 
@@ -371,6 +372,9 @@ Result<void> UsbDiscovery::Impl::rescan() {
         log::error("{}; USB devices that come and go are only seen by 'storctl device rescan'",
                    listening.error().message());
     }
+    // What came before is told before. Told after it, the removal of a device whose return was lost would take away
+    // what the enumeration has found.
+    flush();
     return scan_in_steps();
 }
 

@@ -131,3 +131,17 @@ TEST_CASE("a full enumeration finds what no event told, and events meanwhile are
     CHECK(fixture.follower.devices["sd7"].size_bytes == 9999 * 512);
     CHECK(fixture.follower.devices.size() == 40);
 }
+
+TEST_CASE("a device whose removal was heard and whose return was lost is there after the enumeration") {
+    Fixture fixture;
+    const auto path = fixture.testbed.add_disk(1, naa(1));
+    fixture.coldplug();
+    fixture.testbed.event(path, "remove");
+    REQUIRE(fixture.loop.run_once(std::chrono::milliseconds(10)).has_value());
+    CHECK(fixture.follower.batches == 1);
+    REQUIRE(fixture.discovery->rescan().has_value());
+    fixture.testbed.add_disk(2, naa(2));
+    fixture.wait("what came after", [&] { return fixture.follower.devices.count("sd2") == 1; });
+    CHECK(fixture.follower.full_batches == 2);
+    CHECK(fixture.follower.devices.count("sd1") == 1);
+}

@@ -264,6 +264,22 @@ TEST_CASE("an enumeration finds what no event told, in steps and at once, and co
     CHECK(follower.events == Texts{"unplug 0000:00:14.0/2 usb2"});
 }
 
+TEST_CASE("a device whose removal was heard and whose return was lost is there after the enumeration") {
+    Fixture fixture;
+    auto& bed = fixture.testbed;
+    const auto keyboard = bed.add_usb(bed.usb2, "1-1", 1, 5);
+    fixture.coldplug();
+    bed.event(keyboard, "remove");
+    REQUIRE(fixture.loop.run_once(std::chrono::milliseconds(10)));
+    CHECK(fixture.follower.events.empty());
+    REQUIRE(fixture.discovery->rescan());
+    bed.add_usb(bed.usb2, "1-2", 1, 6);
+    fixture.wait_for_event("plug 0000:00:14.0/2 usb2 first");
+    CHECK(fixture.follower.full_batches == 2);
+    CHECK(fixture.follower.count("unplug 0000:00:14.0/1 usb2") == 1);
+    CHECK(fixture.follower.devices.count("0000:00:14.0/1 usb2") == 1);
+}
+
 TEST_CASE("a device without words is asked once per plug, and only with leave") {
     std::map<std::string, int> asked;
     bool leave = false;
