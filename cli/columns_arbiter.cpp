@@ -114,7 +114,7 @@ constexpr auto claim_table = std::to_array<Column>({
     {"STATE", Align::left, true, "provisional, active, releasing, lost", style_state<k_state>},
     {"KIND", Align::left, true, "device, hub, controller", text_cell<k_kind>},
     {"TARGET", Align::left, true, "socket or PCI function", text_cell<k_target>, true},
-    {"SINCE", Align::left, true, "when it was made", text_cell<k_since>},
+    {"SINCE", Align::left, false, "when it was made", text_cell<k_since>},
     {"NOTES", Align::left, true, "pending, failed, covered, keep-drivers, observed", notes_of_claim},
     {"DESCRIPTION", Align::left, true, "what was claimed", text_cell<k_description>},
     {"REASON", Align::left, false, "why", text_cell<k_reason>},

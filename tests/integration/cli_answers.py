@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 
-from cli_stand import DEADLINE_SECONDS, STORCTL, expect, run_tests, send, stand, storctl
+from cli_stand import DEADLINE_SECONDS, STORCTL, expect, on_terminal, run_tests, send, stand, storctl
 
 DEVICE = {
     'id': 'naa6.6001405', 'name': 'sda', 'devnode': '/dev/sda', 'kind': 'disk', 'vendor': 'LIO-ORG', 'model': 'disk 日立\x1b[2J\n',
@@ -119,23 +119,6 @@ def test_tables():
         for words, env, coloured in [(['--color=always'], {'NO_COLOR': '1'}, True), (['--color=never'], {}, False), ([], {}, False)]:
             done = expect(storctl(server, 'node', 'list', *words, env=env), 0)
             assert ('\x1b[' in done.stdout) == coloured, (words, env, done.stdout)
-
-
-def on_terminal(server, words, columns, env):
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(STORCTL, [STORCTL, *words], {'STORCTL_RUN_DIR': server.run_dir, 'COLUMNS': str(columns), **env})
-    shown, deadline = b'', time.monotonic() + DEADLINE_SECONDS
-    while True:
-        assert select.select([terminal], [], [], deadline - time.monotonic())[0], 'no end'
-        try:
-            got = os.read(terminal, 65536)
-        except OSError:     # the other end is closed
-            break
-        shown += got
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
-    return shown.decode()
 
 
 def test_terminal():

@@ -3,11 +3,14 @@ import contextlib
 import json
 import os
 import pathlib
+import pty
+import select
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 STORCTL = os.path.abspath(sys.argv[1])
 DEADLINE_SECONDS = 20
@@ -84,6 +87,24 @@ def expect(done, code, out=(), err=()):
     for text in [err] if isinstance(err, str) else err:
         assert text in done.stderr, f'{text!r} is not among the messages: {shown}'
     return done
+
+
+def on_terminal(server, words, columns, env):
+    """What storctl shows on a terminal of that width; it must end with 0."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(STORCTL, [STORCTL, *words], {'STORCTL_RUN_DIR': server.run_dir, 'COLUMNS': str(columns), **env})
+    shown, deadline = b'', time.monotonic() + DEADLINE_SECONDS
+    while True:
+        assert select.select([terminal], [], [], deadline - time.monotonic())[0], 'no end'
+        try:
+            got = os.read(terminal, 65536)
+        except OSError:     # the other end is closed
+            break
+        shown += got
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown
+    return shown.decode()
 
 
 def run_tests(names):
