@@ -62,7 +62,10 @@ std::vector<Property> describe_answer(const Json& answer, const std::vector<std:
 }
 
 void put_claims(std::string_view done, const Json::array_t& claims, bool made) {
-    for (const Json& entry : claims) put(fmt::format("{} {}\n", done, printable(describe_claim(entry, made))));
+    for (Json entry : claims) {
+        if (text_of(entry, "state") == "releasing") entry.erase("state");  // it has come to its end: `done` says so
+        put(fmt::format("{} {}\n", done, printable(describe_claim(entry, made))));
+    }
 }
 
 }  // namespace
