@@ -3,7 +3,9 @@
 its IOMMU group with another function. Every verb, its exit status, and every JSON document against docs/json.md."""
 import json
 import os
+import select
 import subprocess
+import time
 import unittest
 
 from cli_stord import compare, read_documents
@@ -141,6 +143,28 @@ class Usb(StordTestCase):
         self.assertEqual([entry['id'] for entry in released['released']], [claimed['claims'][0]['id']])
         self.assertEqual(self.storctl('usb', 'release', STICK, '--for', 'vm:a'), 'nothing to release\n')
         self.storctl('usb', 'release', STICK, code=5, err=STICK)
+
+    def test_claims_are_followed_and_counted(self):
+        with subprocess.Popen([STORCTL, '--run-dir', self.host.run_dir, 'monitor', '--json'], stdout=subprocess.PIPE) as monitor:
+            self.addCleanup(monitor.kill)
+            # when the first event comes, the monitor has reached stord
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while not select.select([monitor.stdout], [], [], 0)[0]:
+                self.assertLess(time.monotonic(), deadline, 'no event')
+                self.storctl('usb', 'claim', DONGLE, '--for', 'vm:first')
+                self.storctl('usb', 'release', DONGLE)
+            self.storctl('usb', 'claim', STICK, '--for', 'vm:a')
+            event = json.loads(monitor.stdout.readline())
+            while (event['event'], event['subject']) != ('claim-added', STICK):
+                self.assertIn(event['event'], ('claim-added', 'claim-changed', 'claim-removed', 'status-changed'))
+                event = json.loads(monitor.stdout.readline())
+            compare(DOCUMENTS['monitor'], event, 'monitor')
+            compare(DOCUMENTS['usb claims']['claims'][0], event['detail'], 'usb claims.claims')
+            self.assertEqual(event['detail']['holder'], 'vm:a')
+            monitor.kill()
+        self.storctl('status', out='1, 0 lost, 0 failed')
+        self.assertEqual([entry['target'] for entry in self.host.state_file()['claims']], [STICK])
+        self.assertIn({'socket', 'kernel_name', 'devnode', 'description', 'holder', 'claim'}, [set(each) for each in self.host.state_file()['usb']])
 
     def test_several_are_all_or_nothing(self):
         self.storctl('usb', 'claim', KEYPAD, '--for', 'vm:a')
