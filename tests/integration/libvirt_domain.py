@@ -9,7 +9,7 @@ import tempfile
 import time
 
 import libvirtd
-from cli_answers import send, stand
+from cli_stand import send, stand
 
 STORCTL, SCRIPT = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2])
 ARBITER = 'io.storctl.Arbiter.'

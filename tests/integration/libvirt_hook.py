@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-from cli_answers import send, stand
+from cli_stand import send, stand
 
 STORCTL, SCRIPT, CORPUS = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), pathlib.Path(sys.argv[3])
 DEADLINE_SECONDS = 30
