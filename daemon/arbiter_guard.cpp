@@ -35,7 +35,11 @@ void ClaimGuard::plugged(const DeviceFacts& device) {
     const ClaimRecord& claim = *view->claim;
     const ClaimRecord* const above = arbiter.covering(device.socket);
     if (above != nullptr && in_force(*above)) return plugged_below(device, above->id);
-    if (claim.kind == usbarb::ClaimKind::device && on_host_driver(device)) maker_.bring_about_again({claim.id});
+    // what has failed once is tried again when somebody asks for it
+    const bool done = claim.phase == usbarb::Phase::done;
+    if (claim.kind == usbarb::ClaimKind::device && done && on_host_driver(device)) {
+        maker_.bring_about_again({claim.id});
+    }
     // the other half of a claimed hub, or the hub's return
     if (claim.kind == usbarb::ClaimKind::hub && device.hub && device.configured) hub_below(device, claim.id);
 }

@@ -1,6 +1,7 @@
 #include "daemon/arbiter_ledger.hpp"
 
-#include <algorithm>
+#include <map>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 
@@ -39,27 +40,27 @@ bool outlives_boot(const ClaimRecord& claim) { return claim.origin != "libvirt" 
 ClaimLedger::ClaimLedger(StateDb& db, EventHub& hub, usbarb::Policy policy, std::string boot_id)
     : db_(db), hub_(hub), boot_id_(std::move(boot_id)), arbiter_(policy) {}
 
-/// One change per claim, with the claim as it is now: what was added and changed at once is told as added.
-Changes ClaimLedger::summed_up(const Changes& changes) const {
-    Changes out;
+/// One change per claim, with the claim as it is now: what was added and changed at once is told as added, what was
+/// added and removed not at all.
+Changes ClaimLedger::summed_up(const Changes& changes) {
+    std::map<usbarb::ClaimId, std::optional<Change>> sums;
+    std::vector<usbarb::ClaimId> order;
     for (const auto& change : changes) {
-        const auto same = [&](const Change& other) { return other.claim.id == change.claim.id; };
-        const auto found = std::find_if(out.begin(), out.end(), same);
-        if (found == out.end()) {
-            out.push_back(change);
-            continue;
+        const auto [entry, first] = sums.emplace(change.claim.id, change);
+        if (first) order.push_back(change.claim.id);
+        auto& sum = entry->second;
+        if (first || !sum) continue;
+        const bool was_added = sum->what == Change::What::added;
+        sum->claim = change.claim;
+        if (change.what == Change::What::removed && was_added) {
+            sum.reset();
+        } else if (change.what == Change::What::removed || (change.what != Change::What::changed && !was_added)) {
+            sum->what = change.what;
         }
-        const bool was_added = found->what == Change::What::added;
-        found->claim = change.claim;
-        if (change.what == Change::What::removed) {
-            if (was_added) {
-                out.erase(found);
-            } else {
-                found->what = change.what;
-            }
-        } else if (change.what != Change::What::changed) {
-            found->what = was_added ? Change::What::added : change.what;
-        }
+    }
+    Changes out;
+    for (const auto id : order) {
+        if (sums.at(id)) out.push_back(std::move(*sums.at(id)));
     }
     return out;
 }

@@ -32,7 +32,7 @@ class ClaimLedger {
     void on_change(std::function<void()> listener) { listener_ = std::move(listener); }
 
  private:
-    usbarb::Changes summed_up(const usbarb::Changes& changes) const;
+    static usbarb::Changes summed_up(const usbarb::Changes& changes);
     Result<void> store(const usbarb::Changes& changes);
     void tell(const usbarb::Changes& changes);
 

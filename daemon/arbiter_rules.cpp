@@ -56,11 +56,12 @@ void RuleBook::unplugged(const DeviceFacts& device) {
 }
 
 void RuleBook::again(const std::string& controller) {
-    std::vector<DeviceFacts> back;
+    std::vector<DeviceFacts> refused;
     ledger_.arbiter().each_device([&](const usbarb::Arbiter::DeviceView& view) {
-        if (view.present && view.facts->socket.controller == controller) back.push_back(*view.facts);
+        const bool meant = view.present && view.facts->socket.controller == controller;
+        if (meant && failed_.contains(view.facts->devnode())) refused.push_back(*view.facts);
     });
-    for (const auto& device : back) {
+    for (const auto& device : refused) {
         seen_.erase(device.devnode());
         plugged(device);
     }

@@ -33,7 +33,7 @@ class RuleBook {
     /// udev has settled it: its rule, unless it had its turn.
     void plugged(const usbarb::DeviceFacts& device);
     void unplugged(const usbarb::DeviceFacts& device);
-    /// Devices that were out of reach are back: their rules again.
+    /// The controller is the host's again: rules that were refused for devices on it get another turn.
     void again(const std::string& controller);
 
     /// Sentences for `status`: rules whose claim was refused.

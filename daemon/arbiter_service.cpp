@@ -8,7 +8,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "daemon/arbiter_convergence.hpp"
-#include "daemon/arbiter_guard.hpp"
+#include "daemon/arbiter_service_parts.hpp"
 #include "daemon/arbiter_view.hpp"
 #include "daemon/block_place.hpp"
 #include "daemon/priorities.hpp"
@@ -19,7 +19,6 @@ namespace {
 using nlohmann::json;
 using usbarb::Arbiter;
 using usbarb::Change;
-using usbarb::Changes;
 using usbarb::ClaimId;
 using usbarb::ClaimKind;
 using usbarb::ClaimRecord;
@@ -32,49 +31,6 @@ constexpr size_t state_file_limit_bytes = 64 << 20;
 std::string plug_name(const std::string& socket, const std::string& devnode) { return socket + " " + devnode; }
 
 }  // namespace
-
-/// Everything that the service consists of; each uses those before it.
-struct ArbiterService::Parts {
-    Parts(EventLoop& the_loop, StateDb& the_db, EventHub& the_hub, std::unique_ptr<ArbiterKernel> the_kernel,
-          ArbiterOptions the_options);
-    Result<void> open();
-    Result<void> start(std::function<void()> when_settled);
-
-    void take(UsbBatch batch);
-    void take_all(const usbarb::UsbScan& scan);
-    void plugged(const UsbPlugged& event);
-    void unplugged(const UsbUnplugged& event);
-    void appeared(const DeviceFacts& device);
-    void gone(const DeviceFacts& device);
-    void note(const Changes& changes);
-    bool may_ask(const usbarb::Socket& socket) const;
-    std::map<std::string, DeviceFacts> present() const;
-
-    void arm_deadline();
-    void expire();
-    void settle();
-    void after_change();
-
-    EventLoop& loop;
-    EventHub& hub;
-    StateDb& db;
-    ArbiterOptions options;
-    ClaimLedger ledger;
-    HeldHubs hubs;
-    std::unique_ptr<UseWatch> uses;
-    std::unique_ptr<RuleBook> rules;
-    ClaimDrivers drivers;
-    ClaimMaker maker;
-    ClaimReleases releases;
-    ClaimGuard guard;
-    std::optional<ArbiterCalls> calls;
-    EventSource deadline;
-    EventSource start_limit;
-    std::function<void()> settled;
-    bool started = false;
-    // last: it ends first, and with it whatever would call back
-    std::unique_ptr<ArbiterKernel> kernel;
-};
 
 ArbiterService::Parts::Parts(EventLoop& the_loop, StateDb& the_db, EventHub& the_hub,
                              std::unique_ptr<ArbiterKernel> the_kernel, ArbiterOptions the_options)
@@ -91,7 +47,7 @@ ArbiterService::Parts::Parts(EventLoop& the_loop, StateDb& the_db, EventHub& the
           options.kernel),
       maker(ledger, drivers),
       releases(loop, ledger, drivers,
-               {.refresh = [this] { return kernel->refresh(); },
+               {.refresh = [this] { return refresh(); },
                 .uncovered = [this](const std::vector<ClaimId>& claims) { maker.bring_about_again(claims); },
                 .returned =
                     [this](const std::vector<std::string>& controllers) {
@@ -112,7 +68,7 @@ Result<void> ArbiterService::Parts::open() {
                                       .releases = releases,
                                       .rules = *rules,
                                       .uses = *uses,
-                                      .refresh = [this] { return kernel->refresh(); }},
+                                      .refresh = [this] { return refresh(); }},
                   options.settings);
     deadline = TRY(loop.add_timer(std::chrono::microseconds(0), priority::node_timers, [this] { expire(); }));
     deadline.enable(false);
@@ -121,7 +77,10 @@ Result<void> ArbiterService::Parts::open() {
         settle();
     }));
     start_limit.enable(false);
-    ledger.on_change([this] { arm_deadline(); });
+    ledger.on_change([this] {
+        counts.reset();
+        arm_deadline();
+    });
     // mounts, holders and nodes are seen as changes of disks
     hub.listen([this](const Event& event) {
         const bool of_disks = event.event.starts_with("device-") || event.event.starts_with("node-");
@@ -159,17 +118,6 @@ void ArbiterService::Parts::settle() {
     if (const auto callback = std::exchange(settled, nullptr)) callback();
 }
 
-// ---- what comes and goes
-
-void ArbiterService::Parts::note(const Changes& changes) {
-    ledger.note(changes);
-    std::vector<ClaimId> back;
-    for (const auto& change : changes) {
-        if (change.what == Change::What::restored) back.push_back(change.claim.id);
-    }
-    if (started) maker.bring_about_again(back);
-}
-
 /// Only of what nobody has claimed, also while it is away; before the claims are known that can be anything.
 bool ArbiterService::Parts::may_ask(const usbarb::Socket& socket) const {
     const auto claims = ledger.arbiter().claims();
@@ -177,94 +125,6 @@ bool ArbiterService::Parts::may_ask(const usbarb::Socket& socket) const {
         return claim.target == socket || socket.is_below(claim.target);
     });
     return started && free;
-}
-
-std::map<std::string, DeviceFacts> ArbiterService::Parts::present() const {
-    std::map<std::string, DeviceFacts> out;
-    ledger.arbiter().each_device([&](const Arbiter::DeviceView& view) {
-        if (view.present) out.emplace(view.facts->devnode(), *view.facts);
-    });
-    return out;
-}
-
-void ArbiterService::Parts::take(UsbBatch batch) {
-    if (batch.full) take_all(batch.scan);
-    for (const auto& event : batch.events) {
-        if (const auto* plug = std::get_if<UsbPlugged>(&event)) {
-            plugged(*plug);
-        } else if (const auto* unplug = std::get_if<UsbUnplugged>(&event)) {
-            unplugged(*unplug);
-        } else if (const auto* controller = std::get_if<ControllerChanged>(&event)) {
-            ledger.arbiter().put_controller(controller->controller);
-        } else if (const auto* removed = std::get_if<ControllerRemoved>(&event)) {
-            const auto before = present();
-            note(ledger.arbiter().remove_controller(removed->path, wall_now()));
-            const auto after = present();
-            for (const auto& [node, device] : before) {
-                if (!after.contains(node)) gone(device);
-            }
-        }
-    }
-    if (!started) return;
-    releases.topology_changed();
-    uses->look_soon();
-}
-
-void ArbiterService::Parts::take_all(const usbarb::UsbScan& scan) {
-    const auto before = present();
-    note(ledger.arbiter().replace_all(scan.controllers, scan.devices, wall_now()));
-    if (!started) return;
-    const auto after = present();
-    for (const auto& [node, device] : before) {
-        if (!after.contains(node)) gone(device);
-    }
-    for (const auto& [node, device] : after) {
-        if (!before.contains(node)) appeared(device);
-        guard.plugged(device);
-        rules->plugged(device);
-    }
-}
-
-void ArbiterService::Parts::plugged(const UsbPlugged& event) {
-    const DeviceFacts& device = event.device;
-    const auto before = ledger.arbiter().device_at(device.socket, device.half);
-    const bool was_there = before && before->present && before->facts->devnode() == device.devnode();
-    if (before && before->present && !was_there) {
-        const DeviceFacts other = *before->facts;
-        unplugged({.socket = other.socket, .half = other.half});
-    }
-    note(ledger.arbiter().plug(device, wall_now()));
-    if (!was_there) appeared(device);
-    guard.plugged(device);
-    if (event.settled) rules->plugged(device);
-}
-
-void ArbiterService::Parts::unplugged(const UsbUnplugged& event) {
-    std::vector<DeviceFacts> below;
-    for (const auto* device : ledger.arbiter().below(event.socket)) {
-        if (device->half == event.half) below.push_back(*device);
-    }
-    note(ledger.arbiter().unplug(event.socket, event.half, wall_now()));
-    for (const auto& device : below) gone(device);
-}
-
-void ArbiterService::Parts::appeared(const DeviceFacts& device) {
-    const auto view = ledger.arbiter().device_at(device.socket, device.half);
-    hub.publish(
-        {.event = "usb-added",
-         .subject = usbarb::to_text(device.socket),
-         .summary = fmt::format("{} plugged in: {}", device.kernel_name, escape_unprintable(device.description())),
-         .detail = view ? to_json(*view) : json(nullptr)});
-}
-
-void ArbiterService::Parts::gone(const DeviceFacts& device) {
-    guard.unplugged(device);
-    rules->unplugged(device);
-    hub.publish(
-        {.event = "usb-removed",
-         .subject = usbarb::to_text(device.socket),
-         .summary = fmt::format("{} unplugged: {}", device.kernel_name, escape_unprintable(device.description())),
-         .detail = nullptr});
 }
 
 // ---- deadlines
@@ -320,15 +180,20 @@ void ArbiterService::set_nodes(UseWatch::Nodes nodes) { parts_->uses->set_nodes(
 json ArbiterService::describe_claims() const { return claims_json(parts_->ledger.arbiter().claims()); }
 json ArbiterService::describe_devices() const { return devices_digest(parts_->ledger.arbiter()); }
 
+/// Asked with every event that is published.
 ArbiterService::Counts ArbiterService::counts() const {
-    Counts out;
-    for (const auto& claim : parts_->ledger.arbiter().claims()) {
+    if (!parts_->counts) parts_->count();
+    return *parts_->counts;
+}
+
+void ArbiterService::Parts::count() {
+    counts.emplace();
+    for (const auto& claim : ledger.arbiter().claims()) {
         if (claim.observed) continue;
-        ++out.total;
-        if (claim.state == ClaimState::lost) ++out.lost;
-        if (claim.phase == usbarb::Phase::failed) ++out.failed;
+        ++counts->total;
+        if (claim.state == ClaimState::lost) ++counts->lost;
+        if (claim.phase == usbarb::Phase::failed) ++counts->failed;
     }
-    return out;
 }
 
 std::vector<std::string> ArbiterService::findings() const {
@@ -341,6 +206,10 @@ std::vector<std::string> ArbiterService::findings() const {
     if (!parts_->uses->trouble().empty()) {
         out.push_back(
             fmt::format("nothing can be claimed: what this host uses is not known: {}", parts_->uses->trouble()));
+    }
+    if (const size_t hidden = parts_->uses->hidden_processes(); hidden != 0) {
+        out.push_back(
+            fmt::format("{} processes cannot be looked into: USB nodes that they have open are not seen", hidden));
     }
     if (!parts_->kernel->monitoring())
         out.push_back("USB events are not heard: claims do not follow what is plugged in and out");

@@ -38,6 +38,7 @@ Result<void> UseWatch::take(Result<UseScan> scan) {
         if (trouble_ != before) log::error("what this host uses of its USB devices is not known: {}", trouble_);
         return std::move(scan).error();
     }
+    hidden_processes_ = scan->hidden_processes;
     ledger_.note(ledger_.arbiter().replace_uses(scan->uses, wall_now()));
     return {};
 }

@@ -35,6 +35,8 @@ class UseWatch {
     void look(std::function<void(Result<void>)> done);
     /// The last look's failure; empty: it succeeded.
     const std::string& trouble() const { return trouble_; }
+    /// Processes that could not be looked into.
+    size_t hidden_processes() const { return hidden_processes_; }
 
  private:
     UseWatch(ClaimLedger& ledger, Scan scan) : ledger_(ledger), scan_(std::move(scan)) {}
@@ -45,6 +47,7 @@ class UseWatch {
     Nodes nodes_;
     bool consoles_ = true;
     bool soon_ = false;
+    size_t hidden_processes_ = 0;
     std::string trouble_;
     EventSource timer_;
 };

@@ -245,11 +245,26 @@ TEST_CASE("after a restart rules run for what was plugged in meanwhile only") {
     CHECK(host->wait([&] { return host->stored() == Strings{xhci + "/1 vm:web1 active done"}; }));
 }
 
-TEST_CASE("a function's return runs the rules for its devices again") {
+TEST_CASE("a function's return runs the rules for its devices again, whichever comes first") {
     Host host;
     REQUIRE(host->claim({"pci"}, "vm:web1").error.empty());
     host->service().rescan().value();
     REQUIRE(host->call("AddRule", {{"serial", "E"}, {"holder", "vm:web2"}}).error.empty());
-    REQUIRE(host->release("vm:web1").error.empty());
+    SUBCASE("the devices are plugged in after the function is free") {
+        REQUIRE(host->release("vm:web1").error.empty());
+        CHECK(host->stored().empty());
+        host->plug_again("1-3");
+    }
+    SUBCASE("a device is plugged in while its function is still being given back") {
+        host.machine.hold_jobs = true;
+        const auto release = host->begin("Release", {{"holder", "vm:web1"}});
+        REQUIRE(host->wait([&] { return host.machine.actions().back() == Action::return_functions; }));
+        host.machine.devices.merge(host.machine.behind_vfio);
+        host->plug_again("1-3");
+        REQUIRE(host->wait([&] { return host->heard("rule-failed") == 1; }));
+        host.machine.hold_jobs = false;
+        host->kernel().finish_jobs();
+        REQUIRE(host->end(release).error.empty());
+    }
     CHECK(host->wait([&] { return host->stored() == Strings{xhci + "/3 vm:web2 active done"}; }));
 }
