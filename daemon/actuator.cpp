@@ -1,6 +1,9 @@
 // A job waits in `waiting`, runs as a process in `running`, and is there until both its answer has come and its process
 // has ended. The answer alone, or the end without one, is the job's end for who asked.
 //
+// A job that an earlier stord abandoned may still run. It is found by its standard input, a file in memory of a certain
+// name, and is in `running` without a callback: what is asked for meanwhile waits for it as for one of our own.
+//
 //   run ──► waiting ──limit and order allow──► running ──answer──► reaped ──end──► (gone)
 //                   ──cannot be started─────► (gone)     ──end──► (gone)
 
@@ -17,6 +20,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/text.hpp"
 #include "daemon/process_watch.hpp"
 #include "daemon/spawn.hpp"
 #include "usbarb/actuation_socket.hpp"
@@ -38,9 +42,23 @@ bool meet(const std::string& one, const std::string& other) {
     return is_at_or_below(one, other) || is_at_or_below(other, one);
 }
 
+constexpr const char* job_file_name = "storctl-actuation";  // of the file in memory
+constexpr size_t longest_job = 4 << 20;
+
+/// The job of a process, if it has one of ours. One that cannot be read is nothing that could be waited for.
+std::optional<Job> job_of(const std::string& process) {
+    const std::string input = process + "/fd/0";
+    if (!read_link(input).starts_with(std::string("/memfd:") + job_file_name)) return std::nullopt;
+    const auto text = read_file(input, longest_job);
+    if (!text) return std::nullopt;
+    auto job = usbarb::parse_job(*text);
+    if (!job) return std::nullopt;
+    return std::move(*job);
+}
+
 /// A job's text as an open file: it is there as a whole, whatever becomes of stord.
 Result<UniqueFd> as_file(const std::string& text) {
-    UniqueFd file(::memfd_create("job", MFD_CLOEXEC));
+    UniqueFd file(::memfd_create(job_file_name, MFD_CLOEXEC));
     if (!file) return errno_error("cannot create a file in memory");
     if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
         return errno_error("cannot write to a file in memory");
@@ -87,7 +105,8 @@ struct Actuator::State : std::enable_shared_from_this<State> {
     struct Entry {
         Job job;
         std::vector<UniqueFd> in;
-        Done done;  ///< empty: it has been called
+        Done done;               ///< empty: it has been called, or there is nobody to call
+        bool abandoned = false;  ///< by an earlier stord
         UniqueFd socket;
         EventSource source;
         std::optional<ProcessWatch> process;
@@ -96,6 +115,8 @@ struct Actuator::State : std::enable_shared_from_this<State> {
 
     State(EventLoop& event_loop, Options the_options) : loop(event_loop), options(std::move(the_options)) {}
 
+    void find_abandoned();
+    size_t own_running() const;
     void pump();
     bool may_start(Entries::const_iterator candidate) const;
     Result<void> start(Entries::iterator entry);
@@ -110,9 +131,34 @@ struct Actuator::State : std::enable_shared_from_this<State> {
     bool closed = false;  ///< its Actuator is gone; a callback that runs just now keeps this alive
 };
 
+size_t Actuator::State::own_running() const {
+    size_t count = 0;
+    for (const auto& entry : running) count += entry.abandoned ? 0 : 1;
+    return count;
+}
+
+void Actuator::State::find_abandoned() {
+    for (const auto& name : list_directory("/proc")) {
+        const auto pid = parse_unsigned(name, "process");
+        if (!pid) continue;
+        auto job = job_of("/proc/" + name);
+        if (!job) continue;
+        running.push_back({.job = std::move(*job), .abandoned = true});
+        const auto entry = std::prev(running.end());
+        auto process = ProcessWatch::open(loop, static_cast<pid_t>(*pid), options.priority,
+                                          [this, entry](const ExitStatus& status) { ended(entry, status); });
+        if (process) {
+            log::notice("process {} still works for an earlier stord ({})", *pid, to_text(entry->job.action));
+            entry->process = std::move(*process);
+        } else {
+            running.erase(entry);  // it has ended just now
+        }
+    }
+}
+
 bool Actuator::State::may_start(Entries::const_iterator candidate) const {
     for (const auto& entry : running) {
-        if (entry.done && must_wait(candidate->job, entry.job)) return false;
+        if ((entry.done || entry.abandoned) && must_wait(candidate->job, entry.job)) return false;
     }
     for (auto entry = waiting.begin(); entry != candidate; ++entry) {
         if (must_wait(candidate->job, entry->job)) return false;
@@ -126,7 +172,7 @@ void Actuator::State::pump() {
     std::vector<std::string> reasons;
     for (auto entry = waiting.begin(); entry != waiting.end();) {
         const auto next = std::next(entry);
-        if (running.size() >= options.max_running) break;
+        if (own_running() >= options.max_running) break;
         if (may_start(entry)) {
             running.splice(running.end(), waiting, entry);
             if (auto started = start(entry); !started) {
@@ -230,6 +276,7 @@ Result<std::unique_ptr<Actuator>> Actuator::open(EventLoop& loop, Options option
     auto state = std::make_shared<State>(loop, std::move(options));
     state->pump_soon = TRY(
         loop.add_timer(std::chrono::microseconds(0), state->options.priority, [raw = state.get()] { raw->pump(); }));
+    state->find_abandoned();
     return std::unique_ptr<Actuator>(new Actuator(std::move(state)));
 }
 
@@ -238,7 +285,7 @@ void Actuator::run(Job job, std::vector<UniqueFd> in, Done done) {
     state_->pump_soon.arm(std::chrono::microseconds(0));
 }
 
-size_t Actuator::running() const { return state_->running.size(); }
+size_t Actuator::running() const { return state_->own_running(); }
 size_t Actuator::waiting() const { return state_->waiting.size(); }
 
 }  // namespace storctl

@@ -33,6 +33,7 @@ class Actuator {
     /// `held`: see usbarb::carry_out.
     using Done = std::function<void(usbarb::Outcome outcome, std::vector<UniqueFd> held)>;
 
+    /// Jobs that an earlier stord left running are found and waited for where order matters.
     static Result<std::unique_ptr<Actuator>> open(EventLoop& loop, Options options);
     /// Abandons what runs, which goes on to its end by itself, and forgets what waits. No callback comes any more.
     ~Actuator();
@@ -43,7 +44,7 @@ class Actuator {
     /// jobs. Of jobs that must wait for each other, in the order given. `in`: the hub of free_port; closed when done.
     void run(usbarb::Job job, std::vector<UniqueFd> in, Done done);
 
-    size_t running() const;
+    size_t running() const;  ///< without those of an earlier stord
     size_t waiting() const;
 
  private:

@@ -241,17 +241,33 @@ TEST_CASE("a callback may run further jobs, and end the actuator") {
     CHECK(called == 2);
 }
 
-TEST_CASE("an abandoned job goes on to its end") {
+TEST_CASE("an abandoned job goes on to its end, and the next actuator waits for it") {
     Setting setting;
-    setting.make_gate("gate");
-    setting.make_gate("over");
-    setting.open("wait('gate')\nnote('done')\ntry: answer()\nexcept BrokenPipeError: note('nobody')\nwait('over')");
-    setting.run(device_job("/sys/a"), "abandoned");
+    for (const auto* gate : {"gate", "over"}) setting.make_gate(gate);
+    setting.open(
+        "if job['action'] == 'detach':\n"
+        "    wait('gate')\n"
+        "    try: answer()\n"
+        "    except BrokenPipeError: note('nobody listens')\n"
+        "    wait('over')\n"
+        "    note('abandoned is over')\n"
+        "else:\n"
+        "    note('next')\n"
+        "    answer()");
+    setting.run(device_job("/sys/usb1/1-2"), "abandoned");
     setting.until([&] { return setting.actuator->running() == 1; });
     setting.actuator.reset();
     setting.let_go("gate");
-    setting.let_go("over");  // returns when the program has come there
-    CHECK(setting.notes() == "done\nnobody\n");
-    CHECK(setting.order.empty());
-    CHECK(::waitpid(-1, nullptr, 0) > 0);
+
+    setting.open_program(setting.folder / "program");
+    CHECK(setting.actuator->running() == 0);
+    setting.run({.action = Action::attach, .devices = {"/sys/usb1/1-3"}}, "other device");
+    setting.run({.action = Action::attach, .devices = {"/sys/usb1/1-2"}}, "same device");
+    setting.until([&] { return setting.order.size() == 1; });
+    CHECK(setting.order[0] == "other device");
+    CHECK(setting.actuator->waiting() == 1);
+    setting.let_go("over");
+    setting.until([&] { return setting.order.size() == 2; });
+    CHECK(setting.notes() == "nobody listens\nnext\nabandoned is over\nnext\n");
+    CHECK(setting.order[1] == "same device");
 }
