@@ -4,9 +4,10 @@ import glob
 import json
 import os
 import pathlib
+import socket
 import subprocess
 
-from lab_test import PATIENCE, fail, until
+from lab_test import BUILD, PATIENCE, Storctl, check, fail, until
 
 USB = pathlib.Path('/sys/bus/usb/devices')
 PCI = pathlib.Path('/sys/bus/pci/devices')
@@ -93,3 +94,76 @@ class NestedQemu:
         self.execute('quit')
         self.process.stdin.close()
         self.process.wait(timeout=PATIENCE)
+
+
+class Actuation:
+    """One job of stor-actuate."""
+
+    program = BUILD / 'usbarb/stor-actuate'
+
+    def __init__(self, action, descriptors=(), **job):
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if descriptors:
+            socket.send_fds(self._socket, [b'in'], descriptors)
+        self.process = subprocess.Popen(['bash', '-c', 'exec "$0" 3<&"$1"', self.program, str(theirs.fileno())],
+                                        stdin=subprocess.PIPE, pass_fds=[theirs.fileno()])
+        self.process.stdin.write(json.dumps({'action': action, **job}).encode())
+        self.process.stdin.close()
+        theirs.close()
+
+    def outcome(self):
+        """Waits for it; with the descriptors that came along."""
+        self._socket.settimeout(PATIENCE)
+        text, descriptors, _, _ = socket.recv_fds(self._socket, 1 << 18, 253)
+        self.process.wait(timeout=PATIENCE)
+        return json.loads(text), descriptors
+
+
+def actuate(action, descriptors=(), done=True, **job):
+    """The descriptors that came along; of a job that must not be done its message."""
+    outcome, held = Actuation(action, descriptors, **job).outcome()
+    check(outcome['done'] == done, f'{action} {job}: {outcome}')
+    return held if done else outcome['message']
+
+
+class Stord:
+    """stord of the build tree, forking what it starts, in a folder of its own. Starts; may be started again."""
+
+    def __init__(self, home):
+        self.home = home
+        os.makedirs(home)
+        pathlib.Path(home, 'stord.toml').write_text(f'dev_dir = "{home}/dev"\n', encoding='ascii')
+        self.storctl = Storctl(BUILD / 'cli/storctl', f'{home}/run')
+        self.process = None
+        self.start()
+
+    def start(self, **environment):
+        self.process = subprocess.Popen(
+            [BUILD / 'daemon/stord', '--config', f'{self.home}/stord.toml', '--state-dir', f'{self.home}/state',
+             '--run-dir', f'{self.home}/run', '--supervisor', 'fork', '--foreground'],
+            stdin=subprocess.DEVNULL, env=os.environ | environment)
+        until('stord answers', lambda: self.process.poll() is not None or subprocess.run(
+            [BUILD / 'cli/storctl', '--run-dir', f'{self.home}/run', 'status'], capture_output=True,
+            check=False).returncode == 0)
+        check(self.process.poll() is None, f'stord ended with {self.process.poll()}')
+
+    def stop(self):
+        self.process.terminate()
+        status = self.process.wait(timeout=PATIENCE)
+        check(status == 0, f'stord ended with {status}')
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(timeout=PATIENCE)
+
+    def claims(self):
+        """Those that somebody asked for, by target."""
+        return {claim['target']: claim for claim in self.storctl.json('usb', 'claims')['claims']
+                if claim['id'] is not None}
+
+    def in_use(self, controller):
+        """What it counts for the controller and each of its hubs, where that is not zero."""
+        seen = self.storctl.json('usb', 'tree')
+        counts = {device['socket']: device['in_use'] for device in seen['devices'] if device['hub']}
+        counts |= {one['path']: one['in_use'] for one in seen['controllers']}
+        return {target: count for target, count in counts.items() if count and target.startswith(controller)}
