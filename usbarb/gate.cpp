@@ -1,13 +1,14 @@
 // The gate: one judgement per target, and requests that are granted whole or leave no trace.
 //
-//                    already its own?   something above held?          something below?          beside
-//   device           the claim it has   foreign hub: denied            its uses: denied          -
-//                                       own hub: covered
-//                                       controller: denied
-//   hub              the claim it has   as device                      any claim: denied         -
-//   controller       the claim it has   -                              any claim, any use:       IOMMU group,
-//   companions
-//                                                                      denied                    that stay: denied
+// clang-format off
+//              already its own?   something above held?   something below?      beside it
+//   device     the claim it has   foreign hub: denied     its uses: denied      -
+//                                 own hub: covered
+//                                 controller: denied
+//   hub        the claim it has   as device               any claim: denied     -
+//   controller the claim it has   -                       any claim, any use:   what is in its IOMMU group and
+//                                                         denied                its companions, if it stays: denied
+// clang-format on
 
 #include <algorithm>
 
@@ -30,9 +31,11 @@ std::string named(const ClaimRecord& record) {
     return record.description.empty() ? place : fmt::format("{} ({})", place, record.description);
 }
 
-/// The command that ends this claim.
-std::string release_command(const ClaimRecord& record) {
-    return fmt::format("storctl {} release {}", record.kind == ClaimKind::controller ? "pci" : "usb",
+/// How its holder is brought to give it up. What libvirt claimed is in a running machine: releasing the claim would not
+/// take it out of there.
+std::string way_out(const ClaimRecord& record) {
+    if (record.origin == "libvirt") return fmt::format("shut {} down or detach it there first", record.holder);
+    return fmt::format("release it first (storctl {} release {})", record.kind == ClaimKind::controller ? "pci" : "usb",
                        to_text(record.target));
 }
 
@@ -101,10 +104,9 @@ Arbiter::Judgement Arbiter::judge(const Target& target, const Request& request) 
     const bool own = claim.record.holder == request.holder;
     if (own && claim.record.state != ClaimState::releasing) return {.existing = held};
     Judgement judgement{.granted = false, .blockers = {blocker_of(claim)}};
-    judgement.why =
-        own ? fmt::format("{} is being released by {}: wait for its end", named(*node), request.holder)
-            : fmt::format("{} is held by {} since {}: release it first ({})", named(*node), claim.record.holder,
-                          format_time(claim.record.since), release_command(claim.record));
+    judgement.why = own ? fmt::format("{} is being released by {}: wait for its end", named(*node), request.holder)
+                        : fmt::format("{} is held by {} since {}: {}", named(*node), claim.record.holder,
+                                      format_time(claim.record.since), way_out(claim.record));
     return judgement;
 }
 
@@ -123,16 +125,16 @@ Arbiter::Judgement Arbiter::judge_place(const Node& node, const Target& target, 
     const Node& root = node.root();
     if (root.claim != 0) {
         const ClaimRecord& passed = get(root.claim).record;
-        deny(fmt::format("{} is behind {}, which is passed through to {}: release that first ({})", named(node),
-                         root.socket.controller, passed.holder, release_command(passed)));
+        deny(fmt::format("{} is behind {}, which is passed through to {}: {}", named(node), root.socket.controller,
+                         passed.holder, way_out(passed)));
         judgement.blockers.push_back(blocker_of(get(root.claim)));
         return judgement;
     }
     if (const Claim* const hub = hub_above(node); hub != nullptr) {
         judgement.covered = hub->record.holder == request.holder;
         if (!judgement.covered) {
-            deny(fmt::format("{} is below the hub {}, which is {}'s: release that first ({})", named(node),
-                             named(hub->record), hub->record.holder, release_command(hub->record)));
+            deny(fmt::format("{} is below the hub {}, which is {}'s: {}", named(node), named(hub->record),
+                             hub->record.holder, way_out(hub->record)));
             judgement.blockers.push_back(blocker_of(*hub));
         }
     }
@@ -176,8 +178,10 @@ void Arbiter::judge_function(const Node& node, const Request& request, Judgement
     if (facts.bridge)
         deny(fmt::format("{} is a PCI bridge: what is behind it can be claimed, not the bridge", facts.path));
     judge_below(node, request, judgement);
-    if (request.adopt || !judgement.granted) return;
+    if (request.adopt || !facts.pci || facts.bridge) return;
     if (!facts.iommu_group) {
+        judgement.blockers.push_back(
+            {.target = facts.path, .description = facts.description(), .reason = "no IOMMU group: the IOMMU is off"});
         deny(
             fmt::format("{} has no IOMMU group: switch the IOMMU on in the firmware and on the kernel's command line "
                         "(intel_iommu=on, amd_iommu=on)",
@@ -195,11 +199,10 @@ void Arbiter::judge_function(const Node& node, const Request& request, Judgement
         } else if (has_host_driver(neighbour)) {
             judgement.blockers.push_back({.target = neighbour.path,
                                           .description = other == nullptr ? "" : other->description(),
-                                          .holder = "host",
-                                          .since = {},
                                           .reason = fmt::format("{}, driver {}", what, neighbour.driver)});
-            deny(fmt::format("{} and {} are {} and go only together: claim both (storctl pci claim --group {})",
-                             facts.path, neighbour.path, what, facts.path));
+            deny(
+                fmt::format("{} and {} are {} and go only together: claim both (storctl pci claim --group {} --for {})",
+                            facts.path, neighbour.path, what, facts.path, request.holder));
         }
     };
     for (const auto& neighbour : facts.group) check(neighbour, "in the same IOMMU group");

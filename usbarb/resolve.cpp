@@ -62,7 +62,10 @@ Arbiter::Resolution one_of(std::string_view what, const std::vector<const Node*>
     if (nodes.size() == 1) return found(target_of(*nodes.front()));
     Arbiter::Resolution out{.verdict = Verdict::ambiguous};
     for (const Node* node : nodes) {
-        out.candidates.push_back(fmt::format("{}  {}", to_text(node->socket), node->description()));
+        // by whichever of its names the asker can use: a domain's <address> takes bus and device
+        const DeviceFacts& facts = *node->device();
+        out.candidates.push_back(fmt::format("{}  {}  bus {} device {}  {}", to_text(node->socket), facts.kernel_name,
+                                             facts.bus, facts.address, facts.description()));
     }
     out.why =
         fmt::format("'{}' is the name of {} devices: say which by its socket", escape_unprintable(what), nodes.size());

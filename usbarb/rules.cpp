@@ -10,7 +10,7 @@
 namespace storctl::usbarb {
 namespace {
 
-constexpr size_t longest_name = 128;
+constexpr size_t longest_name_bytes = 255;
 
 auto particularity(const Rule& rule) {
     return std::tuple(rule.socket.has_value(), rule.serial.has_value(), rule.product_id.has_value(),
@@ -38,7 +38,7 @@ Result<void> check_holder(std::string_view holder) {
     }
     if (!holder.starts_with("vm:")) return wrong("it is vm:NAME, host or proc:PID");
     const std::string_view name = holder.substr(3);
-    if (name.empty() || name.size() > longest_name) return wrong("a machine's name has 1 to 128 characters");
+    if (name.empty() || name.size() > longest_name_bytes) return wrong("a machine's name has 1 to 255 bytes");
     const bool printable = valid_utf8(name) && std::none_of(name.begin(), name.end(),
                                                             [](unsigned char c) { return c < 0x20 || c == 0x7f; });
     if (!printable) return wrong("a machine's name is printable text");

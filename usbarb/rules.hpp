@@ -30,7 +30,7 @@ bool matches(const Rule& rule, const DeviceFacts& device);
 /// The most particular of those that match: socket before serial before VID:PID before vendor before class; then the
 /// oldest. Hubs are taken by rules with a socket only.
 const Rule* choose_rule(const std::vector<Rule>& rules, const DeviceFacts& device);
-/// "vm:NAME", "host" or "proc:PID"; invalid_argument otherwise. NAME: 1 to 128 printable characters.
+/// "vm:NAME", "host" or "proc:PID"; invalid_argument otherwise. NAME: 1 to 255 bytes of printable UTF-8.
 Result<void> check_holder(std::string_view holder);
 
 }  // namespace storctl::usbarb

@@ -596,3 +596,41 @@ TEST_CASE("a root hub is claimed like a hub, for both of its buses") {
     CHECK(host.count(xhci) == 1);
     CHECK(host.consistent());
 }
+
+TEST_CASE("a refused function names its group also while something below is in use") {
+    Host host;
+    ControllerFacts facts = usb_controller();
+    facts.group = {{.path = "0000:00:14.2", .driver = "snd_hda_intel"}};
+    host.arbiter.put_controller(facts);
+    REQUIRE(host.claim({xhci + "/3"}, vm1).granted());
+    const auto denied = host.claim({"pci"}, vm2);
+    CHECK(targets_of(denied) == std::vector<std::string>{xhci + "/3 " + vm1, "0000:00:14.2 "});
+    facts.iommu_group.reset();
+    facts.group.clear();
+    host.arbiter.put_controller(facts);
+    CHECK(targets_of(host.claim({"pci"}, vm2)) == std::vector<std::string>{xhci + " ", xhci + "/3 " + vm1});
+}
+
+TEST_CASE("what libvirt claimed is not to be released from under its machine") {
+    Host host;
+    Request request{.targets = {host.target(xhci + "/3")}, .holder = vm1, .origin = "libvirt"};
+    REQUIRE(host.arbiter.claim(request, at(0), host.changes).granted());
+    const auto denied = host.claim({xhci + "/3"}, vm2);
+    CHECK(contains(denied.why, "shut vm:one down"));
+    CHECK_FALSE(contains(denied.why, "storctl usb release"));
+}
+
+TEST_CASE("a device's own words are readable and move no cursor") {
+    DeviceFacts facts;
+    facts.identity = {.vendor_id = 0x46f4, .product_id = 1};
+    facts.vendor = "QEMU";
+    facts.product = "QEMU USB HARDDRIVE";
+    CHECK(facts.description() == "46f4:0001 QEMU USB HARDDRIVE");
+    facts.vendor = "\xe6\x97\xa5\xe7\xab\x8b";
+    facts.product = "";
+    CHECK(facts.description() == "46f4:0001 \xe6\x97\xa5\xe7\xab\x8b");
+    facts.product = "a\x1b[2Jb\xc2\x9b\xff";
+    CHECK(facts.description() == "46f4:0001 \xe6\x97\xa5\xe7\xab\x8b a\\x1b[2Jb\\xc2\\x9b\\xff");
+    facts.product = "a\x1b[2Jb\xc2\x9bz\xc3\xa9";
+    CHECK(facts.description() == "46f4:0001 \xe6\x97\xa5\xe7\xab\x8b a\\x1b[2Jb\\xc2\\x9bz\xc3\xa9");
+}

@@ -17,7 +17,7 @@ TEST_CASE("holders") {
         CAPTURE(holder);
         CHECK_FALSE(check_holder(holder));
     }
-    CHECK_FALSE(check_holder("vm:" + std::string(129, 'a')));
+    CHECK_FALSE(check_holder("vm:" + std::string(256, 'a')));
 }
 
 TEST_CASE("rules that could never be meant are refused") {
