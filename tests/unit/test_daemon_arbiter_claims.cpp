@@ -195,6 +195,11 @@ TEST_CASE("a release while the claim is still being brought about waits for that
     const auto claim = host->begin("Claim", ArbiterStand::claim_of({"1-1"}, "vm:web1"));
     REQUIRE(host->wait([&] { return host.machine.jobs.size() == 1; }));
     const auto release = host->begin("Release", {{"holder", "vm:web1"}}, other.get());
+    // another client's question is answered after it has been looked at
+    const auto third = host->connect();
+    for (int i = 0; i < 3; ++i) host->end(host->begin("Claims", Json::object(), third.get()));
+    CHECK(host.machine.jobs.size() == 1);
+    CHECK(host->stored() == Strings{xhci + "/1 vm:web1 active pending"});
     host.machine.hold_jobs = false;
     host->kernel().finish_jobs();
     CHECK(host->end(claim).error.empty());
@@ -232,6 +237,8 @@ TEST_CASE("a controller is given with what is known of its devices; they are wai
     const auto release = host->begin("Release", {{"holder", "vm:web1"}});
     REQUIRE(host->wait([&] { return host->stored().empty(); }));
     CHECK(host.machine.controllers[xhci].driver == "xhci_hcd");
+    const auto other = host->connect();
+    for (int i = 0; i < 3; ++i) host->end(host->begin("Claims", Json::object(), other.get()));
     CHECK_FALSE(release->has_value());
     host.machine.devices.merge(host.machine.behind_vfio);
     host->service().rescan().value();
