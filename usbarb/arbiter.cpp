@@ -8,6 +8,7 @@
 #include "usbarb/arbiter.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -23,6 +24,9 @@ ClaimId& slot_of(Node& node, const ClaimRecord& record) {
 
 std::array<std::optional<Identity>, 2> identities_of(const Node& node) {
     std::array<std::optional<Identity>, 2> out;
+    if (node.controller) {
+        out[0] = {.vendor_id = node.controller->vendor_id, .product_id = node.controller->device_id, .serial = {}};
+    }
     for (size_t half = 0; half < out.size(); ++half) {
         if (node.devices[half] && node.devices[half]->present) out[half] = node.devices[half]->facts.identity;
     }
@@ -289,10 +293,10 @@ void Arbiter::lose_place(Node& node, WallTime now, Changes& changes) {
 
 bool Arbiter::may_return(const Claim& claim, const Node& node) const {
     if (claim.record.follow_socket) return true;
-    for (size_t half = 0; half < node.devices.size(); ++half) {
-        const auto& there = node.devices[half];
+    const auto present = identities_of(node);
+    for (size_t half = 0; half < present.size(); ++half) {
         const auto& wanted = claim.record.identities[half];
-        if (there && there->present && wanted && there->facts.identity == *wanted) return true;
+        if (wanted && present[half] == wanted) return true;
     }
     return false;
 }
@@ -319,6 +323,18 @@ bool Arbiter::cover_below(Node& hub, const std::string& holder, Changes& changes
     return true;
 }
 
+/// What a claim that was lost is held up by, now that its target is there again; else it takes what is below it along.
+bool Arbiter::can_return(const Claim& claim, Node& node, Changes& changes) {
+    const ClaimRecord& record = claim.record;
+    if (node.root().claim != 0 || !may_return(claim, node)) return false;
+    if (record.kind == ClaimKind::controller) return node.in_use.value() == 0 && node.hub_claim == 0;
+    const bool is_hub = node.is_controller() || node.is_hub();
+    if (slot_of(node, record) != 0 || is_hub != (record.kind == ClaimKind::hub)) return false;
+    const Claim* const hub = hub_above(node);
+    if (hub != nullptr && hub->record.holder != record.holder) return false;
+    return !is_hub || cover_below(node, record.holder, changes);
+}
+
 void Arbiter::return_lost(Node& node, Changes& changes) {
     std::vector<ClaimId> candidates;
     const auto [first, last] = lost_.equal_range(node.socket);
@@ -329,21 +345,17 @@ void Arbiter::return_lost(Node& node, Changes& changes) {
     });
     for (const ClaimId id : candidates) {
         Claim& claim = get(id);
-        if (node.claim != 0 || node.root().claim != 0 || !may_return(claim, node)) continue;
-        const Claim* const hub = hub_above(node);
-        const bool foreign_hub = hub != nullptr && hub->record.holder != claim.record.holder;
-        const bool is_hub = node.is_hub();
-        if (foreign_hub || is_hub != (claim.record.kind == ClaimKind::hub)) continue;
-        if (is_hub && !cover_below(node, claim.record.holder, changes)) continue;
-        claim.record.covered = hub != nullptr;
-        claim.record.state = claim.record.provisional_until ? ClaimState::provisional : ClaimState::active;
-        claim.record.deadline = claim.record.provisional_until;
-        claim.record.description = node.description();
-        if (claim.record.follow_socket) claim.record.identities = {};
+        if (!can_return(claim, node, changes)) continue;
+        ClaimRecord& record = claim.record;
+        record.covered = record.kind != ClaimKind::controller && hub_above(node) != nullptr;
+        record.state = record.provisional_until ? ClaimState::provisional : ClaimState::active;
+        record.deadline = record.provisional_until;
+        record.description = node.description();
+        if (record.follow_socket) record.identities = {};
         learn_identities(claim, node);
         forget_lost(id);
         attach(claim, node);
-        changes.push_back({Change::What::restored, claim.record});
+        changes.push_back({Change::What::restored, record});
         return;
     }
 }
@@ -465,13 +477,23 @@ Changes Arbiter::restore(const std::vector<ClaimRecord>& records, WallTime now) 
         attach(claim, *node);
         changes.push_back({Change::What::added, claim.record});
     }
+    // what came back while nobody looked: when it did is not known, so that its grace period says nothing
+    std::set<Socket> waiting;
+    for (const auto& [socket, id] : lost_) waiting.insert(socket);
+    for (const Socket& socket : waiting) {
+        Node* const node = topology_.find(socket);
+        const bool there = node != nullptr && (node->controller || node->has_device());
+        if (there) return_lost(*node, changes);
+    }
     return changes;
 }
 
 /// As far as the topology tells: that it is there, and that nobody else has it.
 bool Arbiter::fits(const Claim& claim, const Node& node) const {
     const ClaimRecord& record = claim.record;
-    if (record.kind == ClaimKind::controller) return node.is_controller() && node.controller && node.claim == 0;
+    if (record.kind == ClaimKind::controller) {
+        return node.is_controller() && node.controller && node.claim == 0 && may_return(claim, node);
+    }
     if (node.root().claim != 0) return false;
     if (record.kind == ClaimKind::hub && node.is_controller()) return node.controller && node.hub_claim == 0;
     const Claim* const hub = hub_above(node);

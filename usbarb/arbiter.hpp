@@ -47,8 +47,8 @@ class Arbiter {
 
     // ---- what is there. Each may be told again, in any order; telling the same twice changes nothing.
 
-    /// New, or read again.
-    void put_controller(const ControllerFacts& facts);
+    /// New, or read again. A lost claim of the function, or of its root hub, returns when it is new.
+    Changes put_controller(const ControllerFacts& facts);
     /// With everything below it, as unplugged.
     Changes remove_controller(const std::string& path, WallTime now);
     /// New, or read again. A lost claim on its socket returns when this is the same device (or it follows the socket).
@@ -170,6 +170,7 @@ class Arbiter {
     void judge_function(const Node& node, const Request& request, Judgement& judgement) const;
     Blocker blocker_of(const Claim& claim) const;
     std::vector<Blocker> observed_blockers(const Node& node) const;
+    bool is_used_by_other(const Node& node, const std::string& holder) const;
     const Claim* hub_above(const Node& node) const;
     void settle(const Request& request, const std::vector<ClaimId>& made, const std::vector<ClaimId>& all, WallTime now,
                 Changes& changes);
@@ -186,6 +187,7 @@ class Arbiter {
     void lose(Claim& claim, WallTime now, Changes& changes);
     void lose_place(Node& node, WallTime now, Changes& changes);
     bool may_return(const Claim& claim, const Node& node) const;
+    bool can_return(const Claim& claim, Node& node, Changes& changes);
     bool fits(const Claim& claim, const Node& node) const;
     bool cover_below(Node& hub, const std::string& holder, Changes& changes);
     void return_lost(Node& node, Changes& changes);

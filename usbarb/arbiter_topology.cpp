@@ -21,10 +21,15 @@ std::vector<Node*> Arbiter::all_nodes() const {
     return nodes;
 }
 
-void Arbiter::put_controller(const ControllerFacts& facts) {
+Changes Arbiter::put_controller(const ControllerFacts& facts) {
+    Changes changes;
     Socket socket;
     socket.controller = facts.path;
-    topology_.make(socket).controller = facts;
+    Node& node = topology_.make(socket);
+    const bool first = !node.controller.has_value();
+    node.controller = facts;
+    if (first) return_lost(node, changes);
+    return changes;
 }
 
 Changes Arbiter::remove_controller(const std::string& path, WallTime now) {
@@ -105,7 +110,7 @@ Changes Arbiter::replace_all(const std::vector<ControllerFacts>& controllers, co
     std::set<std::string> paths;
     for (const auto& facts : controllers) {
         paths.insert(facts.path);
-        put_controller(facts);
+        append(changes, put_controller(facts));
     }
     std::vector<std::string> gone;
     topology_.each_controller([&](Node& node) {

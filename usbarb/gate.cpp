@@ -67,16 +67,25 @@ Blocker Arbiter::blocker_of(const Claim& claim) const {
             .reason = std::move(reason)};
 }
 
+/// Also below an own hub, where uses make no claim: the host may have mounted a disk there before its drivers were kept
+/// off.
+bool Arbiter::is_used_by_other(const Node& node, const std::string& holder) const {
+    if (node.observed != 0) return get(node.observed).record.holder != holder;
+    return holder != "host" && std::any_of(node.uses.begin(), node.uses.end(), [](const Use& use) {
+               return use.kind != UseKind::usbfs && use.kind != UseKind::open;
+           });
+}
+
 /// One for each use: an administrator ends them one by one.
 std::vector<Blocker> Arbiter::observed_blockers(const Node& node) const {
     std::vector<Blocker> out;
-    const ClaimRecord& record = get(node.observed).record;
+    const auto since = node.observed != 0 ? std::optional(get(node.observed).record.since) : std::nullopt;
     for (const Use& use : node.uses) {
         const bool foreign = use.kind == UseKind::usbfs || use.kind == UseKind::open;
         out.push_back({.target = to_text(node.socket),
                        .description = node.description(),
                        .holder = foreign ? fmt::format("proc:{}", use.pid) : "host",
-                       .since = record.since,
+                       .since = since,
                        .reason = use.text});
     }
     return out;
@@ -93,7 +102,10 @@ const Arbiter::Claim* Arbiter::hub_above(const Node& node) const {
 Arbiter::Judgement Arbiter::judge(const Target& target, const Request& request) const {
     const Node* const node = topology_.find(target.socket);
     const bool of_controller = target.socket.is_root();
-    const bool there = node != nullptr && (of_controller ? node->controller.has_value() : node->device() != nullptr);
+    // what was seen last behind a claimed controller is refused because of that, not unknown
+    const bool seen_last = node != nullptr && node->device() != nullptr && node->root().claim != 0;
+    const bool there =
+        node != nullptr && (of_controller ? node->controller.has_value() : node->has_device() || seen_last);
     if (!there) {
         return {.granted = false, .missing = true, .why = fmt::format("{} is not there", to_text(target.socket))};
     }
@@ -104,9 +116,15 @@ Arbiter::Judgement Arbiter::judge(const Target& target, const Request& request) 
     const bool own = claim.record.holder == request.holder;
     if (own && claim.record.state != ClaimState::releasing) return {.existing = held};
     Judgement judgement{.granted = false, .blockers = {blocker_of(claim)}};
-    judgement.why = own ? fmt::format("{} is being released by {}: wait for its end", named(*node), request.holder)
-                        : fmt::format("{} is held by {} since {}: {}", named(*node), claim.record.holder,
-                                      format_time(claim.record.since), way_out(claim.record));
+    const bool stuck = claim.record.phase == Phase::failed;
+    judgement.why =
+        own && stuck
+            ? fmt::format("{} could not be released ({}): end that and release it again (storctl {} release {})",
+                          named(*node), claim.record.message, target.kind == ClaimKind::controller ? "pci" : "usb",
+                          to_text(target.socket))
+        : own ? fmt::format("{} is being released by {}: wait for its end", named(*node), request.holder)
+              : fmt::format("{} is held by {} since {}: {}", named(*node), claim.record.holder,
+                            format_time(claim.record.since), way_out(claim.record));
     return judgement;
 }
 
@@ -138,9 +156,13 @@ Arbiter::Judgement Arbiter::judge_place(const Node& node, const Target& target, 
             judgement.blockers.push_back(blocker_of(*hub));
         }
     }
-    if (node.observed != 0 && !request.adopt && get(node.observed).record.holder != request.holder) {
-        for (auto& blocker : observed_blockers(node)) judgement.blockers.push_back(std::move(blocker));
-        deny(fmt::format("{} is in use here: {}", named(node), get(node.observed).record.reason));
+    if (!request.adopt && is_used_by_other(node, request.holder)) {
+        std::vector<std::string> reasons;
+        for (auto& blocker : observed_blockers(node)) {
+            reasons.push_back(blocker.reason);
+            judgement.blockers.push_back(std::move(blocker));
+        }
+        deny(fmt::format("{} is in use here: {}", named(node), fmt::join(reasons, ", ")));
     }
     if (target.kind == ClaimKind::hub) judge_below(node, request, judgement);
     return judgement;
@@ -277,10 +299,15 @@ void Arbiter::settle(const Request& request, const std::vector<ClaimId>& made, c
         }
         changes.push_back({Change::What::added, claim.record});
     }
-    if (request.provisional_until) return;
     for (const ClaimId id : all) {
         ClaimRecord& record = get(id).record;
-        if (!record.provisional_until) continue;
+        if (!record.provisional_until || record.provisional_until == request.provisional_until) continue;
+        if (request.provisional_until) {
+            // asked for once more while it is being prepared: it takes that long again
+            record.provisional_until = record.deadline = request.provisional_until;
+            changes.push_back({Change::What::changed, record});
+            continue;
+        }
         record.provisional_until.reset();
         record.deadline.reset();
         record.state = ClaimState::active;

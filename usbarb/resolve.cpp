@@ -91,7 +91,7 @@ Arbiter::Resolution Arbiter::resolve_usb(std::string_view what) const {
     }
     const auto node_name = parse_node(what);
     const auto ids = parse_ids(what);
-    std::vector<const Node*> matching;
+    std::vector<const Node*> matching, absent;
     std::optional<Socket> root;
     for (const Node* node : all_nodes()) {
         if (node->controller) {
@@ -109,10 +109,11 @@ Arbiter::Resolution Arbiter::resolve_usb(std::string_view what) const {
                 return true;
             return facts.kernel_name == what || (!facts.identity.serial.empty() && facts.identity.serial == what);
         });
-        if (matches) matching.push_back(node);
+        if (matches) (node->has_device() ? matching : absent).push_back(node);
     }
     if (root && matching.empty()) return found({.kind = ClaimKind::hub, .socket = *root});
-    return one_of(what, matching);
+    // what was seen last behind a controller that is away is meant only if nothing that is there is
+    return one_of(what, matching.empty() ? absent : matching);
 }
 
 Arbiter::Resolution Arbiter::resolve_pci(std::string_view what) const {

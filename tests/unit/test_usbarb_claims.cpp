@@ -634,3 +634,87 @@ TEST_CASE("a device's own words are readable and move no cursor") {
     facts.product = "a\x1b[2Jb\xc2\x9bz\xc3\xa9";
     CHECK(facts.description() == "46f4:0001 \xe6\x97\xa5\xe7\xab\x8b a\\x1b[2Jb\\xc2\\x9bz\xc3\xa9");
 }
+
+TEST_CASE("what was lost before a restart and is there again has its claim again") {
+    Host before;
+    const auto decision = before.claim({xhci + "/3"}, vm1);
+    before.unplug(xhci + "/3", Half::usb2, 10);
+    Host after;  // the device is back, and the grace period over
+    after.changes = after.arbiter.restore(before.arbiter.claims(), at(500));
+    CHECK(number_of(after.changes, Change::What::restored) == 1);
+    CHECK(after.arbiter.find_claim(decision.claims[0])->state == ClaimState::active);
+    CHECK(after.count(xhci) == 1);
+}
+
+TEST_CASE("a function, and a root hub, that come back have their claims again") {
+    for (const std::string& what : {std::string("pci"), xhci}) {
+        CAPTURE(what);
+        Host host;
+        const auto decision = host.claim({what}, vm1);
+        REQUIRE(decision.granted());
+        CHECK(number_of(host.arbiter.remove_controller(xhci, at(1)), Change::What::lost) == 1);
+        ControllerFacts other = usb_controller();
+        other.device_id = 0x1111;
+        CHECK(host.arbiter.put_controller(other).empty());
+        host.arbiter.remove_controller(xhci, at(2));
+        CHECK(number_of(host.arbiter.put_controller(usb_controller()), Change::What::restored) == 1);
+        CHECK(host.arbiter.find_claim(decision.claims[0])->state == ClaimState::active);
+        CHECK_FALSE(host.claim({"pci"}, vm2).granted());
+        CHECK(host.consistent());
+    }
+}
+
+TEST_CASE("what has not come back yet after a passthrough cannot be claimed") {
+    Host host;
+    const auto passed = host.claim({"pci"}, vm1);
+    host.unplug(xhci + "/3");
+    host.release(passed.claims[0]);
+    CHECK(host.claim({xhci + "/3"}, vm2).verdict == Verdict::not_found);
+    host.plug({.where = xhci + "/3", .serial = "E"});
+    CHECK(host.claim({xhci + "/3"}, vm2).granted());
+}
+
+TEST_CASE("of two equal devices the one that is there is meant") {
+    Host host;
+    host.arbiter.put_controller(usb_controller("0000:05:00.0"));
+    host.plug({.where = "0000:05:00.0/1", .product = 0x0b03});
+    Socket away;
+    away.controller = "0000:05:00.0";
+    REQUIRE(
+        host.arbiter
+            .claim({.targets = {{.kind = ClaimKind::controller, .socket = away}}, .holder = vm1}, at(0), host.changes)
+            .granted());
+    CHECK(host.arbiter.resolve_usb("1234:0b03").verdict == Verdict::ambiguous);
+    host.unplug("0000:05:00.0/1");
+    CHECK(to_text(host.arbiter.resolve_usb("1234:0b03").target.socket) == xhci + "/2.4");
+}
+
+TEST_CASE("a disk that the host has mounted below an own hub is not taken") {
+    Host host;
+    REQUIRE(host.claim({xhci + "/2"}, vm1).granted());
+    host.use(xhci + "/2.1", {{.kind = UseKind::mount, .text = "mounted on /srv (sda1)"}});
+    const auto denied = host.claim({xhci + "/2.1"}, vm1);
+    CHECK(denied.verdict == Verdict::denied);
+    CHECK(contains(denied.why, "mounted on /srv (sda1)"));
+    host.use(xhci + "/2.1", {{.kind = UseKind::open, .text = "opened by its machine", .pid = 7}});
+    CHECK(host.claim({xhci + "/2.1"}, vm1).granted());
+}
+
+TEST_CASE("a provisional claim that is asked for again takes its time again") {
+    Host host;
+    Request request{.targets = {host.target(xhci + "/3")}, .holder = vm1, .provisional_until = at(120)};
+    REQUIRE(host.arbiter.claim(request, at(0), host.changes).granted());
+    request.provisional_until = at(200);
+    REQUIRE(host.arbiter.claim(request, at(80), host.changes).granted());
+    CHECK(host.arbiter.next_deadline() == at(200));
+}
+
+TEST_CASE("a release that failed says so, and how to go on") {
+    Host host;
+    const auto passed = host.claim({"pci"}, vm1);
+    host.arbiter.begin_release(passed.claims[0], false);
+    host.arbiter.set_phase(passed.claims[0], Phase::failed, "xhci_hcd did not take it back");
+    const auto denied = host.claim({"pci"}, vm1);
+    CHECK(contains(denied.why, "xhci_hcd did not take it back"));
+    CHECK(contains(denied.why, "storctl pci release " + xhci));
+}

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <random>
 #include <set>
+#include <utility>
 
 #include <doctest/doctest.h>
 
@@ -108,7 +109,8 @@ class Model {
         if (passed(target.socket)) return Answer::denied;
         const ModelClaim* hub = hub_above(target.socket);
         if (hub != nullptr && hub->holder != holder) return Answer::denied;
-        if (in_use_by_host(target.socket)) return Answer::denied;
+        // also below an own hub, where it makes no claim
+        if (mounted.contains(target.socket) && present(target.socket)) return Answer::denied;
         if (target.kind == ClaimKind::hub && anything_below(target.socket)) return Answer::denied;
         return Answer::granted;
     }
@@ -478,6 +480,16 @@ class Run {
         }
         take(arbiter_->replace_all({usb_controller("0000:00:14.0"), usb_controller("0000:05:00.0")}, present, now_));
         take(arbiter_->restore(records, now_));
+        std::set<Socket> waiting;
+        for (const auto& [id, c] : model_.claims) {
+            if (c.lost) waiting.insert(c.target);
+        }
+        // what the host uses is told after that
+        const auto mounted = std::exchange(model_.mounted, {});
+        for (const Socket& at : waiting) {
+            if (model_.present(at)) model_.return_lost(at, model_.serial(at));
+        }
+        model_.mounted = mounted;
         for (const Socket& at : model_.mounted) {
             take(arbiter_->set_uses(at, {{.kind = UseKind::mount, .text = "mounted"}}, now_));
         }
