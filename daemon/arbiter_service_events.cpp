@@ -53,7 +53,7 @@ void ArbiterService::Parts::take(UsbBatch batch) {
         } else if (const auto* unplug = std::get_if<UsbUnplugged>(&event)) {
             unplugged(*unplug);
         } else if (const auto* controller = std::get_if<ControllerChanged>(&event)) {
-            note(ledger.arbiter().put_controller(controller->controller));
+            changed(ledger.arbiter().put_controller(controller->controller));
         } else if (const auto* removed = std::get_if<ControllerRemoved>(&event)) {
             const auto before = present();
             changed(ledger.arbiter().remove_controller(removed->path, wall_now()));
