@@ -269,6 +269,13 @@ def test_script():
         done = subprocess.run([script, 'web2', 'reconnect', 'begin', '-', 'more', 'words'], input=domain(USB), capture_output=True,
                               timeout=DEADLINE_SECONDS, check=False)
         assert done.returncode == 0, done
+        # an upgrade gone wrong: it is there and cannot be run, or ends by a signal
+        for broken in ('#!/nonexistent/interpreter\n', '#!/bin/sh\nkill -KILL $$\n'):
+            program.write_text(broken)
+            for operation in OPERATIONS:
+                done = subprocess.run([script, 'web2', *operation.split(), '-'], input=domain(USB), capture_output=True,
+                                      timeout=DEADLINE_SECONDS, check=False)
+                assert (done.returncode != 0) == (operation in MAY_FAIL), (broken, operation, done)
     for words in (['web2', 'reconnect', 'begin', '-', 'more'], ['--nonsense', 'reconnect'], []):
         done = subprocess.run([STORCTL, 'hook', 'libvirt', *words], input=b'', capture_output=True, timeout=DEADLINE_SECONDS, check=False)
         assert done.returncode == 0 and done.stderr, (words, done)
