@@ -38,7 +38,7 @@ std::string end_of_use(UseKind kind, const std::string& text, uint64_t pid) {
         case UseKind::loop:
             return "detach the loop device: losetup(8)";
         case UseKind::node: {
-            const std::string name = between(text, "node ", " (");
+            const std::string name = between(text, "behind node '", "' (");
             return name.empty() ? "storctl node list" : fmt::format("storctl node remove {}", shell_quote(name));
         }
         case UseKind::network: {
@@ -99,6 +99,30 @@ class Steps {
         return nullptr;
     }
 
+    /// Whether somebody works with it at this moment: to release it then takes it away from under a running machine.
+    bool seems_running(const Json& entry) const {
+        if (text_of(entry, "origin") == "libvirt") return true;
+        const std::string target = text_of(entry, "target");
+        const auto& devices = list_of(inventory_, "devices");
+        return std::any_of(devices.begin(), devices.end(), [&](const Json& device) {
+            const std::string socket = text_of(device, "socket");
+            const bool within =
+                socket == target || socket.starts_with(target + '.') || socket.starts_with(target + '/');
+            const auto& uses = list_of(device, "uses");
+            return within && std::any_of(uses.begin(), uses.end(), [](const Json& use) {
+                       const auto kind = from_text<UseKind>(text_of(use, "kind"));
+                       return kind == UseKind::usbfs || kind == UseKind::open;
+                   });
+        });
+    }
+
+    static std::string end_of_machine(const std::string& holder) {
+        constexpr std::string_view machine = "vm:";
+        if (!holder.starts_with(machine)) return fmt::format("end what {} does with it first", holder);
+        return fmt::format("shut the machine down or detach it there first (virsh shutdown {})",
+                           shell_quote(holder.substr(machine.size())));
+    }
+
     /// The use whose words the blocker's reason is.
     const Json* use_behind(const Json& blocker) const {
         const std::string reason = text_of(blocker, "reason");
@@ -117,6 +141,7 @@ class Steps {
         if (const Json* entry = claim_behind(blocker)) {
             const char* bus = text_of(*entry, "kind") == "controller" ? "pci" : "usb";
             if (text_of(*entry, "state") == "releasing") return fmt::format("wait: {} is being released", target);
+            if (seems_running(*entry)) add(end_of_machine(held_by));
             return fmt::format("storctl {} release {} --for {}", bus, shell_quote(target), shell_quote(held_by));
         }
         if (const Json* use = use_behind(blocker)) {

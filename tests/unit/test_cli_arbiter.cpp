@@ -98,6 +98,32 @@ TEST_CASE("claims in the way are released, by the bus that they are of, and then
                                          "wait: 0000:00:14.0/3 is being released", "storctl usb claim 1-2 --for vm:b"});
 }
 
+TEST_CASE("nothing is released from under a machine that runs") {
+    const auto entry = [](const char* target, const char* holder, const char* origin, const char* kind = "device") {
+        return Json{{"id", 1},          {"kind", kind},      {"target", target},
+                    {"holder", holder}, {"state", "active"}, {"origin", origin}};
+    };
+    const auto opened = [](const char* socket) {
+        return Json{{"socket", socket}, {"uses", {use("usbfs", "qemu", 9)}}};
+    };
+    const auto steps_for = [](const char* target, const char* holder, const Json& inventory) {
+        return next_steps(question, refusal({blocker(target, holder, "")}), inventory).front();
+    };
+    const std::string first = "shut the machine down or detach it there first (virsh shutdown db)";
+    const Json of_libvirt{{"claims", {entry("0000:00:14.0/2.1", "vm:db", "libvirt")}}};
+    CHECK(next_steps(question, refusal({blocker("0000:00:14.0/2.1", "vm:db", "")}), of_libvirt) ==
+          Steps{first, "storctl usb release 0000:00:14.0/2.1 --for vm:db", "storctl usb claim 1-2 --for vm:b"});
+    const Json by_hand{{"claims", {entry("0000:00:14.0/2", "vm:db", "admin", "hub")}},
+                       {"devices", {opened("0000:00:14.0/2.1")}}};
+    CHECK(steps_for("0000:00:14.0/2", "vm:db", by_hand) == first);
+    const Json of_process{{"claims", {entry("0000:00:14.0/2", "proc:9", "admin")}},
+                          {"devices", {opened("0000:00:14.0/2")}}};
+    CHECK(steps_for("0000:00:14.0/2", "proc:9", of_process) == "end what proc:9 does with it first");
+    const Json beside{{"claims", {entry("0000:00:14.0/2", "vm:db", "admin")}},
+                      {"devices", {opened("0000:00:14.0/22")}}};
+    CHECK(steps_for("0000:00:14.0/2", "vm:db", beside) == "storctl usb release 0000:00:14.0/2 --for vm:db");
+}
+
 TEST_CASE("every kind of use has its end") {
     struct Row {
         const char* kind;
@@ -111,7 +137,7 @@ TEST_CASE("every kind of use has its end") {
         {"mount", "mounted on /a (b)/c (sda1)", nullptr, "umount '/a (b)/c'"},
         {"mount", "mounted on 3 more places (sda1)", nullptr, "unmount it: umount(8)"},
         {"swap", "swap (sda2)", nullptr, "switch the swap area off: swapoff(8)"},
-        {"node", "node web1", nullptr, "storctl node remove web1"},
+        {"node", "behind node 'web1' (sda)", nullptr, "storctl node remove web1"},
         {"network", "network interface eth1 is up", nullptr, "ip link set eth1 down"},
         {"network", "network interface eth1 is up, as part of br0", nullptr, "ip link set eth1 down"},
         {"open", "opened by lsusb (pid 812)", 812, "end process 812: ps -fp 812"},
