@@ -18,6 +18,9 @@
 namespace storctl::cli {
 namespace {
 
+/// How the description of a function begins that is one.
+constexpr std::string_view usb_controller = "USB controller ";
+
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
 /// Port 10 after port 9.
@@ -99,10 +102,25 @@ class Inventory {
 
     void add_claim(const Json& entry) {
         const std::string socket = text_of(entry, "target");
-        if (text_of(entry, "state") != "lost" || text_of(entry, "kind") == "controller" || socket.empty()) return;
+        if (text_of(entry, "state") != "lost" || socket.empty()) return;
+        if (text_of(entry, "kind") == "controller") {
+            const bool known = controllers_.find(socket) != controllers_.end();
+            if (!known && text_of(entry, "description").starts_with(usb_controller)) {
+                controllers_[socket].facts = facts_of_lost(entry);
+            }
+            return;
+        }
         const std::string path = controller_of(socket);
         if (socket == path) return;
         controllers_[path].places[socket].lost = &entry;
+    }
+
+    /// Of a controller that has gone, as far as its claim tells.
+    static Json facts_of_lost(const Json& entry) {
+        return {{"description", text_of(entry, "description")},
+                {"driver", "gone"},
+                {"holder", text_of(entry, "holder")},
+                {"claim", number_of(entry, "id")}};
     }
 
     const Json* claim_of(const Json& object) const {
@@ -146,8 +164,7 @@ class Inventory {
         for (const Json& bus : list_of(facts, "buses")) buses.push_back(fmt::format("usb{}", number_of(bus, "number")));
         const std::string driver = text_of(facts, "driver");
         std::string text = text_of(facts, "description");
-        constexpr std::string_view what = "USB controller ";
-        if (text.starts_with(what)) text.erase(0, what.size());
+        if (text.starts_with(usb_controller)) text.erase(0, usb_controller.size());
         Branch out{.names = {path, join(buses, ", "), driver.empty() ? "no driver" : driver},
                    .text = text,
                    .count = fmt::to_string(number_of(facts, "in_use"))};

@@ -185,6 +185,23 @@ DEVICE                                                                    IN USE
 )");
 }
 
+TEST_CASE("a lost claim of a USB controller keeps its line, that of another function has none") {
+    const Json lost{{"state", "lost"},
+                    {"deadline", "2026-11-22T12:00:30Z"},
+                    {"description", "USB controller 1912:0014 Renesas uPD720201"}};
+    Json lost_disk = lost;
+    lost_disk["description"] = "Non-Volatile memory controller 144d:a808 Samsung";
+    CHECK(tree({xhci}, Json::array(),
+               {claim(11, "controller", "0000:01:00.0", "vm:db", lost_disk),
+                claim(12, "controller", "0000:03:00.0", "vm:web1", lost),
+                claim(13, "controller", "0000:00:14.0", "vm:web1", lost)}) ==
+          R"(
+DEVICE                                                                    IN USE  HOLDER
+0000:00:14.0  usb1, usb2  xhci_hcd  8086:a36d Intel Cannon Lake PCH xHCI       3
+0000:03:00.0              gone      1912:0014 Renesas uPD720201                0  → vm:web1 #12 lost  until 2026-11-22T12:00:30Z
+)");
+}
+
 TEST_CASE("claims of hubs, covered devices, claims under way and drivers that failed") {
     Json claimed_hub = hub(0);
     claimed_hub.update(held("vm:lab", 9));
