@@ -1,10 +1,15 @@
 #pragma once
 // What "hook libvirt" does at which of libvirt's calls, and what it says. Pure; any thread.
 //
-//   prepare begin    claim, provisionally: the only call before libvirt moves drivers. Refusal: the domain does not
-//   start. start begin      claim what libvirt has found meanwhile, give back what it did not take started begin make
-//   the claims last release end      give all back; also called for a domain that was refused reconnect begin, attach
-//   begin   claim what runs already all others       nothing
+// clang-format off
+//   prepare begin                   claim, provisionally: the only call before libvirt moves drivers. Refusal: the domain
+//                                   does not start.
+//   start begin                     claim what libvirt has found meanwhile, give back what it did not take
+//   started begin                   make the claims last
+//   release end                     give all back; also called for a domain that was refused
+//   reconnect begin, attach begin   claim what runs already
+//   all others                      nothing
+// clang-format on
 //
 // A failure at "reconnect" makes libvirt kill a running machine: only "prepare" and "start" ever fail.
 

@@ -159,7 +159,7 @@ std::vector<Verb> of_hook() {
          .name = "udev",
          .summary = "a block device's STORCTL_ properties, for IMPORT{program} in a udev rule",
          .description =
-             "Reads the udev environment, sysfs and RUN_DIR/state.json_option, never asks or starts stord, and exits 0 "
+             "Reads the udev environment, sysfs and RUN_DIR/state.json, never asks or starts stord, and exits 0 "
              "whatever happens.",
          .arguments = {{.name = "DEVICE",
                         .required = false,
