@@ -65,7 +65,7 @@ std::optional<std::vector<Target>> ArbiterCalls::resolve(Call& call, const std::
                 break;
             case Verdict::not_found:
                 if (one.optional) continue;
-                call.error("NotFound", {{"what", one.what}});
+                call.error("NotFound", {{"what", one.what}, {"message", found.why}});
                 return std::nullopt;
             case Verdict::ambiguous:
                 call.error("Ambiguous", {{"what", one.what}, {"candidates", found.candidates}});
@@ -143,7 +143,7 @@ void ArbiterCalls::answer_denial(Call& call, const usbarb::Decision& decision) c
         case Verdict::denied:
             return call.error("Refused", {{"message", decision.why}, {"blockers", blockers_json(decision.blockers)}});
         case Verdict::not_found:
-            return call.error("NotFound", {{"what", decision.what}});
+            return call.error("NotFound", {{"what", decision.what}, {"message", decision.why}});
         case Verdict::ambiguous:
             return call.error("Ambiguous", {{"what", decision.what}, {"candidates", decision.candidates}});
         case Verdict::invalid:

@@ -50,6 +50,7 @@ class ArbiterCalls {
     void on_confirm(control::Call call);
     void on_release(control::Call call);
     void release(const SharedCall& call);
+    void answer_dry_release(control::Call& call, const std::vector<usbarb::ClaimId>& claims) const;
     void on_explain(control::Call call);
     void explain(const SharedCall& call);
     void on_add_rule(control::Call call);

@@ -34,6 +34,7 @@ void ArbiterCalls::on_release(Call call) {
 void ArbiterCalls::release(const SharedCall& call) {
     const auto claims = claims_meant(*call);
     if (!claims) return;
+    if (flag_parameter(call->parameters(), "dry_run")) return answer_dry_release(*call, *claims);
     // a claim that is still being brought about is looked at again once that has ended, one way or the other
     if (parts_.drivers.busy(*claims)) {
         return parts_.drivers.when_idle(*claims, [this, call] { release(call); });
@@ -47,6 +48,12 @@ void ArbiterCalls::release(const SharedCall& call) {
         if (!released.failure.empty()) return call->error("Failed", {{"message", released.failure}});
         call->reply({{"released", claims_json(released.claims)}});
     });
+}
+
+void ArbiterCalls::answer_dry_release(Call& call, const std::vector<ClaimId>& claims) const {
+    std::vector<usbarb::ClaimRecord> records;
+    for (const ClaimId id : claims) records.push_back(*parts_.ledger.arbiter().find_claim(id));
+    call.reply({{"released", claims_json(records)}});
 }
 
 /// Nothing: an error has been answered, and nothing is released.
@@ -71,7 +78,9 @@ std::optional<std::vector<ClaimId>> ArbiterCalls::claims_meant(Call& call) const
         }
         if (found.empty()) {
             if (!holder.empty() || wanted.optional) continue;
-            call.error("NotFound", {{"what", wanted.what}});
+            call.error("NotFound",
+                       {{"what", wanted.what},
+                        {"message", fmt::format("'{}': there is no claim of it", escape_unprintable(wanted.what))}});
             return std::nullopt;
         }
         const auto claim = *arbiter.find_claim(found.front());

@@ -34,6 +34,13 @@ bool take_id(Call& call, const char* name, std::optional<uint16_t>& id) {
     return true;
 }
 
+/// Of a rule whose holder is none of its mistakes; of one that matches everything, the first that may be given.
+const char* wrong_parameter(const usbarb::Rule& rule) {
+    if (rule.product_id && !rule.vendor_id) return "product_id";
+    const bool good_socket = rule.socket && usbarb::check_rule({.socket = rule.socket, .holder = rule.holder});
+    return rule.serial && (!rule.socket || good_socket) ? "serial" : "socket";
+}
+
 }  // namespace
 
 bool flag_parameter(const json& parameters, const char* name) {
@@ -112,8 +119,13 @@ std::optional<usbarb::Rule> wanted_rule(Call& call) {
         }
         rule.device_class = static_cast<uint8_t>(*device_class);
     }
+    if (auto good = usbarb::check_holder(rule.holder); !good) {
+        answer_invalid(call, "holder", rule.holder, good.error().context);
+        return std::nullopt;
+    }
     if (auto good = usbarb::check_rule(rule); !good) {
-        answer_invalid(call, "rule", rule.holder, good.error().context);
+        const char* const parameter = wrong_parameter(rule);
+        answer_invalid(call, parameter, text_parameter(parameters, parameter), good.error().context);
         return std::nullopt;
     }
     return rule;

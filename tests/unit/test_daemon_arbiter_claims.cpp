@@ -184,6 +184,8 @@ TEST_CASE("a release of somebody else's claim is refused; of nothing it is no er
     CHECK(host->call("Release", {{"targets", {ArbiterStand::usb("1-3")}}}).error == "NotFound");
     CHECK(host->call("Release", {{"targets", {ArbiterStand::usb("#99")}}}).error == "NotFound");
     CHECK(host->call("Release", Json::object()).error == "InvalidValue");
+    const auto dry = host->call("Release", {{"targets", {ArbiterStand::usb("#1")}}, {"dry_run", true}});
+    CHECK(dry.parameters["released"].size() == 1);
     CHECK(host->call("Release", {{"targets", {ArbiterStand::usb("#1")}}}).parameters["released"].size() == 1);
     CHECK(host.idle());
 }

@@ -216,19 +216,24 @@ TEST_CASE("rules that make no sense are refused") {
     struct Row {
         const char* name;
         Json rule;
+        const char* parameter;  ///< that is wrong
     };
     const Row rows[] = {
-        {"nothing to match", {{"holder", "vm:web1"}}},
-        {"a product without its vendor", {{"holder", "vm:web1"}, {"product_id", "0001"}}},
-        {"an id that is no hexadecimal number", {{"holder", "vm:web1"}, {"vendor_id", "12g4"}}},
-        {"an id that is too short", {{"holder", "vm:web1"}, {"vendor_id", "1"}}},
-        {"a class that is none", {{"holder", "vm:web1"}, {"device_class", 256}}},
-        {"a socket that is none", {{"holder", "vm:web1"}, {"socket", "1-1"}}},
-        {"a holder that is none", {{"holder", "web1"}, {"vendor_id", "1234"}}},
+        {"nothing to match", {{"holder", "vm:web1"}}, "socket"},
+        {"a product without its vendor", {{"holder", "vm:web1"}, {"product_id", "0001"}}, "product_id"},
+        {"an id that is no hexadecimal number", {{"holder", "vm:web1"}, {"vendor_id", "12g4"}}, "vendor_id"},
+        {"an id that is too short", {{"holder", "vm:web1"}, {"vendor_id", "1"}}, "vendor_id"},
+        {"a class that is none", {{"holder", "vm:web1"}, {"device_class", 256}}, "device_class"},
+        {"a socket that is none", {{"holder", "vm:web1"}, {"socket", "1-1"}}, "socket"},
+        {"a socket that is a controller", {{"holder", "vm:web1"}, {"socket", xhci}}, "socket"},
+        {"an empty serial number", {{"holder", "vm:web1"}, {"socket", xhci + "/1"}, {"serial", " "}}, "serial"},
+        {"a holder that is none", {{"holder", "web1"}, {"vendor_id", "1234"}}, "holder"},
     };
     for (const auto& row : rows) {
         SUBCASE(row.name) {
-            CHECK(host->call("AddRule", row.rule).error == "InvalidValue");
+            const auto answer = host->call("AddRule", row.rule);
+            CHECK(answer.error == "InvalidValue");
+            CHECK(answer.parameters["parameter"] == row.parameter);
             CHECK(host->db().usb_rules()->empty());
         }
     }
