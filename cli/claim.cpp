@@ -7,6 +7,7 @@
 #include "cli/connection.hpp"
 #include "cli/fields.hpp"
 #include "cli/next_steps.hpp"
+#include "cli/verb_output.hpp"
 #include "cli/verbs.hpp"
 
 namespace storctl::cli {
@@ -23,9 +24,26 @@ std::vector<std::string> named_targets(const Invocation& invocation) {
     return invocation.values(invocation.verb().arguments.front().name);
 }
 
-Exit wrong_usage(const Invocation& invocation, std::string_view message) {
-    report(fmt::format("{} {}", invocation.verb().path(), message));
-    return Exit::usage;
+std::string_view driver_work(Bus bus) {
+    return bus == Bus::pci ? "stord is moving drivers; something may still use the function or what is on it"
+                           : "stord is moving drivers; something may still use the device";
+}
+
+std::string_view return_work(Bus bus) {
+    return bus == Bus::pci ? "stord is returning drivers; the machine may still have the function"
+                           : "stord is returning drivers; the machine may still have the device";
+}
+
+/// One line for each release after which something is not with the host's drivers.
+Exit report_failed(const Json::array_t& released) {
+    Exit exit = Exit::done;
+    for (const Json& entry : released) {
+        if (text_of(entry, "phase") != "failed") continue;
+        report(fmt::format("released {}, and the host's drivers did not come back: {}", text_of(entry, "target"),
+                           text_of(entry, "message")));
+        exit = Exit::partly;
+    }
+    return exit;
 }
 
 /// After a refusal: where all of it is explained.
@@ -92,7 +110,8 @@ Exit claim_targets(const Invocation& invocation, Bus bus) {
     if (invocation.has("group")) parameters["group"] = true;
     if (invocation.has("reason")) parameters["reason"] = invocation.value("reason");
     Connection stord(invocation.run_dir());
-    const auto answer = stord.try_call("io.storctl.Arbiter.Claim", std::move(parameters), Connection::drivers_timeout);
+    const auto answer =
+        stord.try_long_call("io.storctl.Arbiter.Claim", std::move(parameters), std::string(driver_work(bus)));
     if (!answer) return report_failure(with_explanation(stord.failure(), words, holder, bus));
     for (const auto& warning : texts_of(*answer, "warnings")) report("warning: " + warning);
     const auto& claims = list_of(*answer, "claims");
@@ -117,19 +136,26 @@ Exit release_targets(const Invocation& invocation, Bus bus) {
     Json parameters = Json::object();
     if (!words.empty()) parameters["targets"] = targets_of(words, bus);
     if (invocation.has("for")) parameters["holder"] = invocation.value("for");
+    if (invocation.has("keep-off") && invocation.has("give-back")) {
+        return wrong_usage(invocation, "takes --keep-off or --give-back, not both");
+    }
     if (invocation.has("keep-off")) parameters["keep_off"] = true;
+    if (invocation.has("give-back")) parameters["keep_off"] = false;
+    const bool dry_run = invocation.has("dry-run");
+    if (dry_run) parameters["dry_run"] = true;
     Connection stord(invocation.run_dir());
-    const auto answer = stord.call("io.storctl.Arbiter.Release", std::move(parameters), Connection::drivers_timeout);
-    if (!answer) return stord.exit();
+    const auto answer =
+        stord.try_long_call("io.storctl.Arbiter.Release", std::move(parameters), std::string(return_work(bus)));
+    if (!answer) return report_failure(stord.failure());
     const auto& released = list_of(*answer, "released");
     if (invocation.has("json")) {
-        put(to_document({{"version", 1}, {"released", released}}));
+        put(to_document({{"version", 1}, {"dry_run", dry_run}, {"released", released}}));
     } else if (released.empty()) {
         put("nothing to release\n");
     } else {
-        put_claims("released", released, true);
+        put_claims(dry_run ? "would release" : "released", released, true);
     }
-    return Exit::done;
+    return dry_run ? Exit::done : report_failed(released);
 }
 
 Exit explain_target(const Invocation& invocation, Bus bus) {

@@ -24,6 +24,9 @@ struct Meaning {
     std::string_view advice;
 };
 
+/// After this long somebody wonders what is going on.
+constexpr std::chrono::seconds slow{3};
+
 constexpr auto meanings = std::to_array<Meaning>({
     {"Device.NotFound", Exit::not_found, "id", "no device '{}'", "", "'storctl device list' shows all"},
     {"Device.Ambiguous", Exit::ambiguous, "id", "'{}' is more than one device; give one of", "candidates", ""},
@@ -101,7 +104,9 @@ Failure explain_reply(const std::string& error_name, const Json& parameters) {
         failure.message = fmt::format("{} '{}': {}", subject, value, failure.message);
     }
     if (failure.message.empty()) failure.message = fmt::format(fmt::runtime(meaning->phrase), subject);
-    if (!meaning->advice.empty()) failure.message += fmt::format("; {}", meaning->advice);
+    // a sentence that names a command has its advice
+    const bool advised = failure.message.find("'storctl ") != std::string::npos;
+    if (!meaning->advice.empty() && !advised) failure.message += fmt::format("; {}", meaning->advice);
     if (!failure.items.empty()) failure.message += ':';
     return failure;
 }
@@ -114,7 +119,8 @@ Failure explain_transport(const Error& error, const std::string& socket_path, bo
     if (error.code == std::errc::timed_out) {
         return {Exit::unreachable,
                 fmt::format("stord took the call on '{}' and does not answer: {}", socket_path, error.message()),
-                {"look at it: systemctl status stord; journalctl -u stord"}};
+                {"look at it: systemctl status stord; journalctl -u stord"},
+                connected};
     }
     if (connected) {
         return {Exit::unreachable,
@@ -124,6 +130,13 @@ Failure explain_transport(const Error& error, const std::string& socket_path, bo
     return {Exit::unreachable,
             fmt::format("stord does not answer: {}", error.message()),
             {"start it: systemctl start stord", "elsewhere? --run-dir DIR or STORCTL_RUN_DIR name its run directory"}};
+}
+
+Failure still_at_work(std::string_view awaited, std::chrono::milliseconds waited) {
+    return {Exit::unreachable,
+            fmt::format("no end within {} minutes, and the work goes on: {}",
+                        std::chrono::duration_cast<std::chrono::minutes>(waited).count(), awaited),
+            {"watch it: storctl usb claims; storctl monitor"}};
 }
 
 Exit report_failure(const Failure& failure) {
@@ -159,6 +172,15 @@ std::optional<Json> Connection::try_call(const std::string& method, Json paramet
         return std::nullopt;
     }
     return std::move(reply->parameters);
+}
+
+std::optional<Json> Connection::try_long_call(const std::string& method, Json parameters, const std::string& awaited) {
+    if (!connect()) return std::nullopt;
+    client_->when_slow(slow, [&awaited] { report("waiting: " + awaited); });
+    auto answer = try_call(method, std::move(parameters), drivers_timeout);
+    if (client_) client_->when_slow({}, nullptr);
+    if (!answer && failure_.timed_out) failure_ = still_at_work(awaited, drivers_timeout);
+    return answer;
 }
 
 std::optional<Json> Connection::call(const std::string& method, Json parameters, std::chrono::milliseconds timeout) {

@@ -91,7 +91,11 @@ std::string usage_line(const Verb& verb) {
         out += fmt::format(" {}{}{}", argument.required ? "" : "[", shown, argument.repeats ? "..." : "");
         if (!argument.required) closing += ']';
     }
-    return out + closing + " [OPTION...]";
+    out += closing;
+    for (const Option& option : verb.options) {
+        if (option.required) out += fmt::format(" --{} {}", option.name, option.value_name);
+    }
+    return out + " [OPTION...]";
 }
 
 std::string help_text() {

@@ -163,7 +163,7 @@ Exit Hook::prepare() {
     const auto domain = read_domain(guest_);
     if (!domain) return tell(Exit::failed, domain.error().message());
     const auto& host = domain->host;
-    if (!host.unclear.empty()) return tell(Exit::failed, host.unclear.front());
+    if (!host.unclear.empty()) return tell(Exit::failed, unclear_devices(guest_, host.unclear));
     if (host.devices.empty()) return Exit::done;
     Json claimed;
     return claim(host.devices, Exit::failed, claimed);

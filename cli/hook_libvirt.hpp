@@ -44,6 +44,8 @@ std::string refusal(std::string_view holder, const libvirt::HostDevice* device, 
                     const Json& parameters);
 /// Of the answer to a claim: empty, unless a hub is among what was claimed. QEMU would detach all that is below it.
 std::string hub_refusal(std::string_view holder, const Json& claimed);
+/// Of a domain that takes devices without saying which: `unclear` of libvirt::HostDevices, all of it in one line.
+std::string unclear_devices(std::string_view guest, const std::vector<std::string>& unclear);
 /// The same when nobody answered; `why`: what the connection had to say.
 std::string no_answer(std::string_view guest, const std::vector<libvirt::HostDevice>& devices, std::string_view why);
 

@@ -55,12 +55,14 @@ std::string advice(std::string_view holder, const libvirt::HostDevice* device, c
 }
 
 std::string not_found(const libvirt::HostDevice* device, const Json& parameters) {
-    if (device == nullptr) return fmt::format("'{}' is not there", text_of(parameters, "what"));
+    const std::string message = text_of(parameters, "message");
+    if (device == nullptr) {
+        return message.empty() ? fmt::format("'{}' is not there", text_of(parameters, "what")) : message;
+    }
     const auto list = device->bus == libvirt::Bus::usb ? "storctl usb list" : "storctl pci list";
     return fmt::format(
-        "{} is not there; plug it in, take it out of the domain or make it startupPolicy='optional' "
-        "('{}' shows what is there)",
-        name_of(*device), list);
+        "{} is not there ({}); plug it in, take it out of the domain or make it startupPolicy='optional'",
+        name_of(*device), message.empty() ? fmt::format("'{}' shows what is there", list) : message);
 }
 
 std::string ambiguous(const libvirt::HostDevice* device, const Json& parameters) {
@@ -143,6 +145,10 @@ std::string no_answer(std::string_view guest, const std::vector<libvirt::HostDev
         "domain '{}' wants {}{}, and nobody can say whether that is free: {}; start stord: systemctl "
         "start stord; to do without arbitration remove /etc/libvirt/hooks/qemu.d/50-storctl",
         guest, devices.empty() ? "host devices" : name_of(devices.front()), more, why);
+}
+
+std::string unclear_devices(std::string_view guest, const std::vector<std::string>& unclear) {
+    return fmt::format("domain '{}': {}; say which one it is, see storctl-passthrough(7)", guest, join(unclear, "; "));
 }
 
 }  // namespace storctl::cli

@@ -6,6 +6,7 @@
 #include "cli/commands.hpp"
 #include "cli/connection.hpp"
 #include "cli/fields.hpp"
+#include "cli/verb_output.hpp"
 #include "cli/verbs.hpp"
 
 namespace storctl::cli {
@@ -30,13 +31,7 @@ Exit pci_list(const Invocation& invocation) {
     for (const Json& controller : list_of(*answer, "controllers")) {
         if (shown(controller, invocation.has("all"))) controllers.push_back(controller);
     }
-    if (invocation.has("json")) {
-        put(to_document({{"version", 1}, {"controllers", controllers}}));
-        return Exit::done;
-    }
-    const auto columns = select_columns(pci_columns(), invocation.value("output"));
-    put(format_table(*columns, controllers, invocation.table_format()));
-    return Exit::done;
+    return put_list(invocation, "controllers", controllers);
 }
 
 Exit pci_claim(const Invocation& invocation) { return claim_targets(invocation, Bus::pci); }

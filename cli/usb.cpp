@@ -4,6 +4,7 @@
 #include "cli/connection.hpp"
 #include "cli/fields.hpp"
 #include "cli/usb_tree.hpp"
+#include "cli/verb_output.hpp"
 #include "cli/verbs.hpp"
 
 namespace storctl::cli {
@@ -12,14 +13,7 @@ Exit usb_list(const Invocation& invocation) {
     Connection stord(invocation.run_dir());
     const auto answer = stord.call("io.storctl.Arbiter.Inventory");
     if (!answer) return stord.exit();
-    const auto& devices = list_of(*answer, "devices");
-    if (invocation.has("json")) {
-        put(to_document({{"version", 1}, {"devices", devices}}));
-        return Exit::done;
-    }
-    const auto columns = select_columns(usb_device_columns(), invocation.value("output"));
-    put(format_table(*columns, devices, invocation.table_format()));
-    return Exit::done;
+    return put_list(invocation, "devices", list_of(*answer, "devices"));
 }
 
 Exit usb_tree(const Invocation& invocation) {
@@ -50,13 +44,7 @@ Exit usb_claims(const Invocation& invocation) {
     for (const Json& entry : list_of(*answer, "claims")) {
         if (invocation.has("all") || text_of(entry, "origin") != "observed") claims.push_back(entry);
     }
-    if (invocation.has("json")) {
-        put(to_document({{"version", 1}, {"claims", claims}}));
-        return Exit::done;
-    }
-    const auto columns = select_columns(claim_columns(), invocation.value("output"));
-    put(format_table(*columns, claims, invocation.table_format()));
-    return Exit::done;
+    return put_list(invocation, "claims", claims);
 }
 
 Exit usb_claim(const Invocation& invocation) { return claim_targets(invocation, Bus::usb); }

@@ -8,15 +8,11 @@
 #include "cli/fields.hpp"
 #include "cli/usb_class.hpp"
 #include "cli/usb_view.hpp"
+#include "cli/verb_output.hpp"
 #include "cli/verbs.hpp"
 
 namespace storctl::cli {
 namespace {
-
-Exit wrong_usage(std::string_view message) {
-    report(message);
-    return Exit::usage;
-}
 
 /// Four hexadecimal digits.
 bool is_usb_id(std::string_view text) { return text.size() == 4 && hex_decode(text).has_value(); }
@@ -63,13 +59,13 @@ std::string describe_rule(const Json& rule) {
 }  // namespace
 
 Exit usb_rule_add(const Invocation& invocation) {
-    if (!invocation.has("for"))
-        return wrong_usage("usb rule add needs --for: who gets the device, vm:NAME for a virtual machine");
+    if (!invocation.has("for")) {
+        return wrong_usage(invocation, "needs --for: who gets the device, vm:NAME for a virtual machine");
+    }
     auto rule = rule_of(invocation);
-    if (!rule) return wrong_usage(rule.error().context);
+    if (!rule) return wrong_usage(invocation, rule.error().context);
     if (rule->size() == 1) {
-        return wrong_usage(
-            "usb rule add needs at least one of --socket, --device, --serial and --class: which devices");
+        return wrong_usage(invocation, "needs at least one of --socket, --device, --serial and --class: which devices");
     }
     Connection stord(invocation.run_dir());
     const auto answer = stord.call("io.storctl.Arbiter.AddRule", std::move(*rule));
@@ -87,21 +83,14 @@ Exit usb_rule_list(const Invocation& invocation) {
     Connection stord(invocation.run_dir());
     const auto answer = stord.call("io.storctl.Arbiter.ListRules");
     if (!answer) return stord.exit();
-    const auto& rules = list_of(*answer, "rules");
-    if (invocation.has("json")) {
-        put(to_document({{"version", 1}, {"rules", rules}}));
-        return Exit::done;
-    }
-    const auto columns = select_columns(usb_rule_columns(), invocation.value("output"));
-    put(format_table(*columns, rules, invocation.table_format()));
-    return Exit::done;
+    return put_list(invocation, "rules", list_of(*answer, "rules"));
 }
 
 Exit usb_rule_remove(const Invocation& invocation) {
     const auto id = parse_unsigned(invocation.value("ID"), "rule");
     if (!id)
         return wrong_usage(
-            fmt::format("{}: a rule is known by its number: 'storctl usb rule list'", id.error().context));
+            invocation, fmt::format("{}: a rule is known by its number: 'storctl usb rule list'", id.error().context));
     Connection stord(invocation.run_dir());
     if (!stord.call("io.storctl.Arbiter.RemoveRule", {{"id", *id}})) return stord.exit();
     if (invocation.has("json")) {

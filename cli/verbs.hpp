@@ -38,6 +38,7 @@ struct Option {
     std::string_view values;      ///< "auto|always|never": nothing else is taken
     Complete complete = Complete::nothing;
     std::string_view help;
+    bool required = false;  ///< the verb itself checks it, as it knows the words for it
 };
 
 struct Argument {

@@ -29,7 +29,8 @@ constexpr Argument claimed_address{.name = "BDF",
 constexpr Option holder{.name = "for",
                         .value_name = "HOLDER",
                         .complete = Complete::holder,
-                        .help = "who gets it (required): vm:NAME, host or proc:PID"};
+                        .help = "who gets it (required): vm:NAME, host or proc:PID",
+                        .required = true};
 constexpr Option only_holder{.name = "for",
                              .value_name = "HOLDER",
                              .complete = Complete::holder,
@@ -42,6 +43,9 @@ constexpr Option keep_drivers{.name = "keep-drivers",
                               .help = "record the claim and leave drivers to whoever uses the device"};
 constexpr Option reason{.name = "reason", .letter = 'r', .value_name = "TEXT", .help = "why; shown to whom it blocks"};
 constexpr Option keep_off{.name = "keep-off", .help = "do not give the device back to the host's drivers"};
+constexpr Option give_back{
+    .name = "give-back",
+    .help = "give it back to the host's drivers, also where return_drivers in stord.toml(5) says no"};
 constexpr Option all_of_holder{.name = "all", .letter = 'a', .help = "everything that --for holds, USB and PCI"};
 
 }  // namespace
@@ -86,7 +90,7 @@ std::vector<Verb> verbs_of_usb() {
          .summary = "take USB devices or hubs back",
          .description = "It asks nothing. What is gone meanwhile can be released, too.",
          .arguments = {claimed_target},
-         .options = {only_holder, all_of_holder, keep_off, json_option},
+         .options = {only_holder, all_of_holder, keep_off, give_back, dry_run_option, json_option},
          .run = usb_release},
         {.object = "usb",
          .name = "explain",
@@ -106,7 +110,8 @@ std::vector<Verb> verbs_of_usb() {
              {{.name = "for",
                .value_name = "HOLDER",
                .complete = Complete::holder,
-               .help = "who gets the device (required)"},
+               .help = "who gets the device (required)",
+               .required = true},
               {.name = "socket",
                .value_name = "SOCKET",
                .complete = Complete::usb_socket,
@@ -165,7 +170,7 @@ std::vector<Verb> verbs_of_pci() {
          .summary = "take PCI functions back, to the drivers that they had",
          .description = "It asks nothing, and waits until a virtual machine that still has the function is gone.",
          .arguments = {claimed_address},
-         .options = {only_holder, all_of_holder, keep_off, json_option},
+         .options = {only_holder, all_of_holder, keep_off, give_back, dry_run_option, json_option},
          .run = pci_release},
         {.object = "pci",
          .name = "explain",

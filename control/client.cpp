@@ -27,6 +27,10 @@ class BlockingClient final : public Client {
 
     Result<void> open();
     Result<Reply> call(const std::string& method, Json parameters, std::chrono::milliseconds timeout) override;
+    void when_slow(std::chrono::milliseconds after, std::function<void()> tell) override {
+        slow_after_ = after;
+        tell_slow_ = std::move(tell);
+    }
     Result<void> subscribe(const std::string& method, Json parameters,
                            const std::function<bool(const Reply&)>& on_reply) override;
 
@@ -34,15 +38,20 @@ class BlockingClient final : public Client {
     struct Deadline {
         std::optional<Clock::time_point> at;
         std::chrono::milliseconds allowed{};
+        std::optional<Clock::time_point> slow_at;  ///< nothing: nobody wants to hear of it, or it has been said
+
+        std::optional<Clock::time_point> next() const { return slow_at && (!at || *slow_at < *at) ? slow_at : at; }
     };
 
-    Result<void> send(const CallMessage& message, const Deadline& deadline);
-    Result<Reply> receive(const std::string& method, const Deadline& deadline);
-    Result<void> wait(short events, const std::string& method, const Deadline& deadline);
+    Result<void> send(const CallMessage& message, Deadline& deadline);
+    Result<Reply> receive(const std::string& method, Deadline& deadline);
+    Result<void> wait(short events, const std::string& method, Deadline& deadline);
     Error lost(const std::string& method) const;
 
     std::string path_;
     std::chrono::milliseconds connect_patience_;
+    std::chrono::milliseconds slow_after_{};
+    std::function<void()> tell_slow_;
     UniqueFd fd_;
     FrameReader reader_{max_reply_bytes};
 };
@@ -57,6 +66,7 @@ Result<Reply> BlockingClient::call(const std::string& method, Json parameters, s
     if (!fd_) TRY(open());
     Deadline deadline{.allowed = timeout};
     if (timeout.count() > 0) deadline.at = Clock::now() + timeout;
+    if (tell_slow_) deadline.slow_at = Clock::now() + slow_after_;
     const auto run = [&]() -> Result<Reply> {
         TRY(send({.method = method, .parameters = std::move(parameters)}, deadline));
         Reply reply = TRY(receive(method, deadline));
@@ -75,7 +85,7 @@ Result<Reply> BlockingClient::call(const std::string& method, Json parameters, s
 Result<void> BlockingClient::subscribe(const std::string& method, Json parameters,
                                        const std::function<bool(const Reply&)>& on_reply) {
     if (!fd_) TRY(open());
-    const Deadline never;
+    Deadline never;
     const auto run = [&]() -> Result<bool> {
         TRY(send({.method = method, .parameters = std::move(parameters), .more = true}, never));
         for (;;) {
@@ -90,7 +100,7 @@ Result<void> BlockingClient::subscribe(const std::string& method, Json parameter
     return {};
 }
 
-Result<void> BlockingClient::send(const CallMessage& message, const Deadline& deadline) {
+Result<void> BlockingClient::send(const CallMessage& message, Deadline& deadline) {
     OutputQueue output;
     output.push(encode_call(message));
     for (;;) {
@@ -102,7 +112,7 @@ Result<void> BlockingClient::send(const CallMessage& message, const Deadline& de
     }
 }
 
-Result<Reply> BlockingClient::receive(const std::string& method, const Deadline& deadline) {
+Result<Reply> BlockingClient::receive(const std::string& method, Deadline& deadline) {
     std::array<char, 64 << 10> buffer;
     for (;;) {
         if (const auto text = reader_.next()) {
@@ -121,11 +131,16 @@ Result<Reply> BlockingClient::receive(const std::string& method, const Deadline&
     }
 }
 
-Result<void> BlockingClient::wait(short events, const std::string& method, const Deadline& deadline) {
+Result<void> BlockingClient::wait(short events, const std::string& method, Deadline& deadline) {
     for (;;) {
         int milliseconds = -1;
-        if (deadline.at) {
-            const auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline.at - Clock::now()).count();
+        if (const auto next = deadline.next()) {
+            const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - Clock::now()).count();
+            if (left <= 0 && next == deadline.slow_at) {
+                deadline.slow_at.reset();
+                tell_slow_();
+                continue;
+            }
             if (left <= 0) {
                 return make_error(std::errc::timed_out, fmt::format("'{}' did not answer {} within {} ms", path_,
                                                                     method, deadline.allowed.count()));

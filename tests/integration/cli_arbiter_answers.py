@@ -2,8 +2,10 @@
 """storctl usb and pci against a stand-in for stord: every error of io.storctl.Arbiter and its exit status, what is sent, what is
 shown, hostile strings. Argument: storctl."""
 import json
+import subprocess
+import threading
 
-from cli_stand import expect, on_terminal, run_tests, stand, storctl
+from cli_stand import DEADLINE_SECONDS, STORCTL, expect, on_terminal, run_tests, send, stand, storctl
 
 ARBITER = 'io.storctl.Arbiter.'
 CLAIM = {'id': 12, 'kind': 'device', 'target': '0000:00:14.0/2.1', 'description': '0781:5581 SanDisk Ultra', 'holder': 'vm:web1',
@@ -41,6 +43,8 @@ CLAIM_WORDS = 'usb claim 1-2.1 --for vm:b'
 ERRORS = [
     # method, words, error, parameters, exit status, what the message holds
     ('Claim', CLAIM_WORDS, ARBITER + 'NotFound', {'what': '1-2.1'}, 5, ["'1-2.1'", 'usb list']),
+    ('Claim', CLAIM_WORDS, ARBITER + 'NotFound', {'what': '1-2.1', 'message': "'1-2.1': no USB device here is called so"}, 5,
+     ["storctl: '1-2.1': no USB device here is called so; 'storctl usb list'"]),
     ('Claim', CLAIM_WORDS, ARBITER + 'Ambiguous', {'what': '0781:5581', 'candidates': ['1-2.1', '1-2.2']}, 7,
      ["'0781:5581'", '1-2.1\n', '1-2.2\n']),
     ('Claim', CLAIM_WORDS, ARBITER + 'InvalidValue', {'parameter': 'holder', 'value': 'b', 'message': 'is no holder'}, 2,
@@ -61,10 +65,10 @@ ERRORS = [
     ('Inventory', 'pci list', 'org.varlink.service.InterfaceNotFound', {'interface': 'io.storctl.Arbiter'}, 1,
      ['io.storctl.Arbiter', 'older than storctl']),
     ('Inventory', 'usb tree', 'org.varlink.service.MethodNotFound', {'method': 'io.storctl.Arbiter.Inventory'}, 1, ['older']),
-    ('Explain', 'usb explain 1-9', ARBITER + 'NotFound', {'what': '1-9'}, 5, ["'1-9'"]),
+    ('Explain', 'usb explain 1-9', ARBITER + 'NotFound', {'what': '1-9'}, 5, ["no '1-9'; 'storctl usb list'"]),
     ('Explain', 'usb explain 0781:5581', ARBITER + 'Ambiguous', {'what': '0781:5581', 'candidates': ['1-1', '1-2']}, 7, ['1-1\n', '1-2\n']),
     ('Explain', 'pci explain x', ARBITER + 'InvalidValue', {'parameter': 'what', 'value': 'x', 'message': 'no PCI address'}, 2,
-     ['no PCI address']),
+     ["storctl: what 'x': no PCI address\n"]),
     ('AddRule', 'usb rule add --class hid --for b', ARBITER + 'InvalidValue',
      {'parameter': 'holder', 'value': 'b', 'message': 'is no holder'}, 2, ['is no holder']),
     ('AddRule', 'usb rule add --class hid --for vm:b', 'org.varlink.service.PermissionDenied', {}, 4, ['not permitted']),
@@ -93,6 +97,7 @@ def test_refusal_leads_to_explain():
 def test_usage():
     for words, text in [('usb', 'tree, list, claims, claim, release, explain, rule'), ('usb claim 1-2', '--for'), ('usb claim --for host', 'WHAT'),
                         ('usb release', '--all'), ('usb release --all', '--for'), ('usb release 1-2 --all --for host', 'not both'),
+                        ('usb release 1-2 --keep-off --give-back', 'not both'),
                         ('usb list x', 'x'), ('pci claim 00:14.0', '--for'), ('usb claims -o NOPE', 'HOLDER'),
                         ('usb explain', 'WHAT'), ('usb explain 1-2 1-3', '1-3'), ('usb rule', 'add, list, remove'),
                         ('usb rule add --class hid', '--for'), ('usb rule add --for vm:a', '--socket'),
@@ -121,6 +126,8 @@ def test_parameters():
         assert sent('usb release 1-2.1 046d:c31c') == {'targets': usb}
         assert sent('usb release #12') == {'targets': [{'bus': 'usb', 'what': '#12'}]}
         assert sent('usb release --all --for vm:a --keep-off') == {'holder': 'vm:a', 'keep_off': True}
+        assert sent('usb release 1-2.1 046d:c31c --give-back') == {'targets': usb, 'keep_off': False}
+        assert sent('pci release 00:14.0 -n') == {'targets': pci, 'dry_run': True}
         assert sent('pci release 00:14.0 --for vm:a') == {'targets': pci, 'holder': 'vm:a'}
         assert sent('usb rule add --for vm:a --device 046D:C31c --serial S --socket 0000:00:14.0/3 --class smartcard') == {
             'holder': 'vm:a', 'vendor_id': '046d', 'product_id': 'c31c', 'serial': 'S', 'socket': '0000:00:14.0/3', 'device_class': 11}
@@ -214,9 +221,37 @@ def test_claim_and_release():
         done = expect(storctl(server, *CLAIM_WORDS.split(), '-nj'), 0)
         assert json.loads(done.stdout) == {'version': 1, 'dry_run': True, 'claims': [CLAIM, failed], 'warnings': ['slow']}
         expect(storctl(server, 'usb', 'release', '1-2.1'), 0, out='released #12: device 0000:00:14.0/2.1 ')
-        assert json.loads(expect(storctl(server, 'pci', 'release', '#12', '-j'), 0).stdout) == {'version': 1, 'released': [CLAIM]}
+        expect(storctl(server, 'usb', 'release', '1-2.1', '-n'), 0, out='would release #12: device 0000:00:14.0/2.1 ')
+        for more in ([], ['--dry-run']):
+            done = expect(storctl(server, 'pci', 'release', '#12', '-j', *more), 0)
+            assert json.loads(done.stdout) == {'version': 1, 'dry_run': bool(more), 'released': [CLAIM]}
+    with stand({ARBITER + 'Release': {'released': [CLAIM, {**LOST, 'kind': 'device'}]}}) as server:
+        for more in ([], ['-j']):
+            done = expect(storctl(server, 'usb', 'release', '-a', '--for', 'vm:a', *more), 9, out='0000:03:00.0')
+            assert done.stderr == ("storctl: released 0000:03:00.0, and the host's drivers did not come back: "
+                                   'vfio-pci: Device or resource busy\n'), done.stderr
+        assert expect(storctl(server, 'usb', 'release', '-a', '--for', 'vm:a', '-n'), 0).stderr == ''
     with stand({ARBITER + 'Release': {'released': []}}) as server:
         assert expect(storctl(server, 'usb', 'release', '-a', '--for', 'vm:a'), 0).stdout == 'nothing to release\n'
+
+
+def test_long_work_says_what_it_waits_for():
+    told = threading.Event()
+
+    def when_told(call, connection):
+        told.wait(DEADLINE_SECONDS)
+        answers = {'Claim': {'claims': [CLAIM], 'warnings': []}, 'Release': {'released': [CLAIM]}}
+        send(connection, {'parameters': answers[call['method'].rsplit('.', 1)[1]]})
+    with stand({ARBITER + 'Claim': when_told, ARBITER + 'Release': when_told}) as server:
+        for words, awaited in ((CLAIM_WORDS, 'moving drivers'), ('pci release 00:14.0', 'the machine may still have the function')):
+            told.clear()
+            with subprocess.Popen([STORCTL, '--run-dir', server.run_dir, *words.split()], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True) as process:
+                line = process.stderr.readline()
+                assert line.startswith('storctl: waiting: stord is ') and awaited in line, line
+                told.set()
+                assert process.wait(DEADLINE_SECONDS) == 0
+                assert process.stderr.read() == ''
 
 
 def rows(server, *words):

@@ -139,7 +139,12 @@ class Usb(StordTestCase):
         self.assertEqual(asked['next'], [f'storctl usb release {STICK} --for vm:a', 'storctl usb claim 2-1.1 --for vm:b'])
         self.storctl('usb', 'explain', '2-1.1', '--for', 'vm:a', out=['granted', f'vm:a has it already ({number})'])
         self.storctl('usb', 'release', STICK, '--for', 'vm:b', code=8, err='vm:a')
-        released = self.document('usb', 'release', number, '--for', 'vm:a')
+        self.storctl('usb', 'release', STICK, '--dry-run', out=f'would release {number}: device {STICK}')
+        self.assertEqual(self.document('usb', 'release', number, '-n')['released'], claimed['claims'])
+        self.assertEqual(len(self.document('usb', 'claims')['claims']), 1)
+        # umockdev's sysfs has no drivers_probe: the host's driver does not come back
+        released = self.document('usb', 'release', number, '--for', 'vm:a', code=9)
+        self.assertEqual([entry['phase'] for entry in released['released']], ['failed'])
         self.assertEqual([entry['id'] for entry in released['released']], [claimed['claims'][0]['id']])
         self.assertEqual(self.storctl('usb', 'release', STICK, '--for', 'vm:a'), 'nothing to release\n')
         self.storctl('usb', 'release', STICK, code=5, err=STICK)
@@ -152,7 +157,7 @@ class Usb(StordTestCase):
             while not select.select([monitor.stdout], [], [], 0)[0]:
                 self.assertLess(time.monotonic(), deadline, 'no event')
                 self.storctl('usb', 'claim', DONGLE, '--for', 'vm:first')
-                self.storctl('usb', 'release', DONGLE)
+                self.storctl('usb', 'release', DONGLE, '--keep-off')
             self.storctl('usb', 'claim', STICK, '--for', 'vm:a')
             event = json.loads(monitor.stdout.readline())
             while (event['event'], event['subject']) != ('claim-added', STICK):
@@ -171,14 +176,14 @@ class Usb(StordTestCase):
         self.storctl('usb', 'claim', STICK, KEYPAD, '--for', 'vm:b', code=8, err=[KEYPAD, 'vm:a'])
         self.assertEqual(self.column('usb', 'claims', 'TARGET'), [KEYPAD])
         self.storctl('usb', 'claim', STICK, DONGLE, '--for', 'vm:b', out=['claimed', STICK, DONGLE])
-        self.assertEqual(len(self.storctl('usb', 'release', '--all', '--for', 'vm:b').splitlines()), 2)
+        self.assertEqual(len(self.storctl('usb', 'release', '--all', '--for', 'vm:b', '--keep-off').splitlines()), 2)
         self.assertEqual(self.column('usb', 'claims', 'HOLDER'), ['vm:a'])
 
     def test_hubs_and_controllers_are_gated(self):
         self.storctl('usb', 'claim', STICK, '--for', 'vm:a')
         self.storctl('usb', 'claim', '1-2', '--for', 'vm:b', '--keep-drivers', code=8, err=[STICK, 'vm:a'])
         self.storctl('pci', 'claim', '00:14.0', '--for', 'vm:b', '--keep-drivers', code=8, err=[STICK, 'vm:a'])
-        self.storctl('usb', 'release', STICK)
+        self.storctl('usb', 'release', STICK, '--keep-off')
         asked = self.document('pci', 'explain', '00:14.0', code=8)
         self.assertEqual(asked['next'], ['storctl pci claim 00:14.0 --group --for vm:NAME'])
         self.storctl('usb', 'claim', '1-2', '--for', 'vm:b', '--keep-drivers', out='claimed')
@@ -193,12 +198,12 @@ class Usb(StordTestCase):
 
     def test_names_that_are_wrong(self):
         self.storctl('usb', 'claim', '1a86:7523', '--for', 'vm:a', code=7, err=[KEYPAD, DONGLE])
-        self.storctl('usb', 'claim', '1-9', '--for', 'vm:a', code=5, err="'1-9'")
+        self.storctl('usb', 'claim', '1-9', '--for', 'vm:a', code=5, err="storctl: '1-9': no USB device here is called so")
         self.storctl('usb', 'claim', '1-4', '--for', 'nobody', code=2, err='nobody')
-        self.storctl('usb', 'explain', '1-9', code=5, err="'1-9'")
-        self.storctl('pci', 'claim', 'x', '--for', 'vm:a', code=2, err='x')
+        self.storctl('usb', 'explain', '1-9', code=5, err="storctl: '1-9': no USB device here is called so")
+        self.storctl('pci', 'claim', 'x', '--for', 'vm:a', code=2, err=["'x'", 'PCI address'])
         self.storctl('pci', 'explain', '0000:ff:14.0', code=5, err='0000:ff:14.0')
-        self.storctl('usb', 'release', "#99", code=5, err='#99')
+        self.storctl('usb', 'release', "#99", code=5, err="storctl: '#99': there is no claim of it")
 
     def test_rules(self):
         made = self.document('usb', 'rule', 'add', '--class', 'smartcard', '--socket', '0000:00:14.0/3', '--for', 'vm:bank')['rule']
@@ -209,6 +214,9 @@ class Usb(StordTestCase):
         self.assertEqual(self.document('usb', 'rule', 'remove', str(made['id']))['removed'], made['id'])
         self.storctl('usb', 'rule', 'remove', str(made['id']), code=5, err=f'no rule {made["id"]}')
         self.storctl('usb', 'rule', 'add', '--socket', 'nowhere', '--for', 'vm:a', code=2, err='nowhere')
+        self.storctl('usb', 'rule', 'add', '--serial', '', '--for', 'vm:a', code=2, err='an empty serial number')
+        self.storctl('usb', 'rule', 'add', '--socket', '0000:00:14.0', '--for', 'vm:a', code=2,
+                     err="'0000:00:14.0' is no socket that a device can be plugged into")
 
 
 if __name__ == '__main__':

@@ -39,6 +39,11 @@ TEST_CASE("each error of stord has its exit code, and says what stord said") {
         {"io.storctl.Node.DeviceNotFound", {{"id", "sdz"}}, Exit::not_found, "'sdz'", 0},
         {"io.storctl.Node.DeviceAmbiguous", {{"id", "QM1"}, {"candidates", {"a"}}}, Exit::ambiguous, "'QM1'", 1},
         {"io.storctl.Arbiter.NotFound", {{"what", "1-2"}}, Exit::not_found, "'1-2'", 0},
+        {"io.storctl.Arbiter.NotFound",
+         {{"what", "1-2"}, {"message", "'1-2': nothing is plugged in"}},
+         Exit::not_found,
+         "'1-2': nothing is plugged in; 'storctl usb list'",
+         0},
         {"io.storctl.Arbiter.Refused",
          {{"message", "held"}, {"blockers", {{{"target", "a"}}, {{"target", "b"}}}}},
          Exit::refused,
@@ -72,5 +77,14 @@ TEST_CASE("without stord the message names the socket and what to do") {
     CHECK(explain_transport(make_error(std::errc::permission_denied, "connect"), "/s", false).exit ==
           Exit::not_permitted);
     CHECK(explain_transport(make_error(std::errc::timed_out, "60 s"), "/s", true).exit == Exit::unreachable);
+    CHECK(explain_transport(make_error(std::errc::timed_out, "60 s"), "/s", true).timed_out);
+    CHECK(!absent.timed_out);
     CHECK(explain_transport(make_error(std::errc::connection_reset, "read"), "/s", true).exit == Exit::unreachable);
+}
+
+TEST_CASE("at the limit of long work one is told that it goes on, and how to watch it") {
+    const auto failure = still_at_work("stord is returning drivers", Connection::drivers_timeout);
+    CHECK(failure.exit == Exit::unreachable);
+    CHECK(failure.message == "no end within 11 minutes, and the work goes on: stord is returning drivers");
+    CHECK(failure.items.at(0) == "watch it: storctl usb claims; storctl monitor");
 }

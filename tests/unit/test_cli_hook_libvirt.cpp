@@ -106,10 +106,16 @@ TEST_CASE("other answers say what to do as well") {
     };
     says(&keyboard, "io.storctl.Arbiter.NotFound", {{"what", "046d:c31c"}}, "startupPolicy='optional'");
     says(nullptr, "io.storctl.Arbiter.NotFound", {{"what", "046d:c31c"}}, "'046d:c31c' is not there");
+    const Json not_found{{"what", "046d:c31c"}, {"message", "'046d:c31c': nothing is called so"}};
+    says(nullptr, "io.storctl.Arbiter.NotFound", not_found, "'046d:c31c': nothing is called so");
+    says(&keyboard, "io.storctl.Arbiter.NotFound", not_found, "is not there ('046d:c31c': nothing is called so); plug");
     says(&keyboard, "io.storctl.Arbiter.Ambiguous", {{"what", "046d:c31c"}, {"candidates", {"1-1", "1-2"}}},
          "more than one device: 1-1, 1-2; name one");
     says(&xhci, "io.storctl.Arbiter.Failed", {{"message", "cannot unbind"}}, "cannot unbind");
     says(&xhci, "org.varlink.service.PermissionDenied", Json::object(), "not permitted");
+    CHECK(unclear_devices("web2", {"hostdev 1: names no device", "qemu:arg 2: usb-host takes whatever fits"}) ==
+          "domain 'web2': hostdev 1: names no device; qemu:arg 2: usb-host takes whatever fits; say which one it is, "
+          "see storctl-passthrough(7)");
     const auto text = no_answer("web2", {keyboard, xhci}, "no such file");
     for (const char* part : {"domain 'web2' wants USB device 046d:c31c (hostdev 1) and 1 more", "no such file",
                              "systemctl start stord", "/etc/libvirt/hooks/qemu.d/50-storctl"}) {

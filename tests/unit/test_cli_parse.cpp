@@ -95,7 +95,7 @@ TEST_CASE("help is there at every level and names everything of the table") {
     CHECK(text("device --help") == help_text(*find_object("device")));
     CHECK(text("usb rule --help") == help_text(*find_object("usb rule")));
     CHECK(mentions(text("usb --help"), "  rule remove  "));
-    CHECK(mentions(text("usb claim --help"), "storctl usb claim WHAT... [OPTION...]"));
+    CHECK(mentions(text("usb claim --help"), "storctl usb claim WHAT... --for HOLDER [OPTION...]"));
     CHECK(mentions(text("usb release --help"), "storctl usb release [WHAT...] [OPTION...]"));
     CHECK(text("-h device list") == help_text(*find_verb("device", "list")));
     CHECK(text("device share --help") == help_text(*find_verb("device", "share")));  // although arguments are missing
