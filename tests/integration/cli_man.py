@@ -80,12 +80,20 @@ def check_storctl(folder, program):
 
 
 def check_json(folder):
-    """Every member of docs/json.md stands in the JSON OUTPUT of a page."""
+    """Every member of a verb's document in docs/json.md stands in the JSON OUTPUT of its object's page, or of one that this refers to."""
     text = (folder.parent / 'docs/json.md').read_text()
-    members = set(re.findall(r'"(\w+)":', ' '.join(re.findall(r'```json\n(.*?)```', text, re.S))))
-    assert len(members) > 50, members
-    pages = ' '.join(Page(folder, name).section('JSON OUTPUT') for name in ('storctl.8', *(f'storctl-{each}.8' for each in OBJECTS)))
-    same('JSON OUTPUT', 'member', set(re.findall(r'\w+', pages)) & members, members)
+    true = {}
+    for titles, section in re.findall(r'^## (.*?)\n(.*?)(?=^## |\Z)', text, re.M | re.S):
+        members = set(re.findall(r'"(\w+)":', ' '.join(re.findall(r'```json\n(.*?)```', section, re.S))))
+        for title in titles.split(', '):
+            name = f'storctl-{title.split()[0]}.8' if title.split()[0] in OBJECTS else 'storctl.8'
+            true.setdefault(name, set()).update(members)
+    assert len(true) == len(OBJECTS) + 1 and sum(map(len, true.values())) > 100, true
+    for name, members in true.items():
+        output = Page(folder, name).section('JSON OUTPUT')
+        for other in set(re.findall(r'\*(storctl-\w+)\*\(8\)', output)):
+            output += Page(folder, other + '.8').section('JSON OUTPUT')
+        same(f'{name}, JSON OUTPUT', 'member', set(re.findall(r'\w+', output)) & members, members)
 
 
 def check_daemon(folder, name, program):
