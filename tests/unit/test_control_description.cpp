@@ -20,7 +20,7 @@ TEST_CASE("our own descriptions parse") {
         size_t types, methods, errors;
     };
     const std::vector<Row> rows{
-        {io_storctl, "io.storctl", 4, 3, 3},
+        {io_storctl, "io.storctl", 5, 3, 3},
         {io_storctl_device, "io.storctl.Device", 4, 4, 4},
         {io_storctl_arbiter, "io.storctl.Arbiter", 9, 9, 6},
         {io_storctl_node, "io.storctl.Node", 6, 5, 7},
