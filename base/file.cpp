@@ -124,14 +124,23 @@ std::string read_link(const std::string& path) {
 }
 
 std::vector<std::string> list_directory(const std::string& path) {
+    return read_directory(path).value_or(std::vector<std::string>());
+}
+
+Result<std::vector<std::string>> read_directory(const std::string& path) {
     std::vector<std::string> names;
     DIR* folder = ::opendir(path.c_str());
-    if (folder == nullptr) return names;
+    if (folder == nullptr && errno == ENOENT) return names;
+    if (folder == nullptr) return errno_error(fmt::format("cannot list the folder '{}'", path));
+    errno = 0;
     while (const dirent* entry = ::readdir(folder)) {
         const std::string name = entry->d_name;
         if (name != "." && name != "..") names.push_back(name);
+        errno = 0;
     }
+    const int error = errno;
     ::closedir(folder);
+    if (error != 0) return errno_error(fmt::format("cannot list the folder '{}'", path), error);
     std::sort(names.begin(), names.end());
     return names;
 }

@@ -34,5 +34,8 @@ Result<std::string> real_path(const std::string& path);
 std::string read_link(const std::string& path);
 /// Names in a folder, sorted, without . and ..; empty when it cannot be read.
 std::vector<std::string> list_directory(const std::string& path);
+/// The same where what is missing would be taken for a "no": a folder that is not there has no names, every other
+/// failure is an error.
+Result<std::vector<std::string>> read_directory(const std::string& path);
 
 }  // namespace storctl

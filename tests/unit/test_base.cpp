@@ -97,6 +97,21 @@ TEST_CASE("write_file_atomic replaces a file whole, and leaves nothing behind wh
     CHECK(list_directory(folder.path()) == std::vector<std::string>{"state", "taken"});
 }
 
+TEST_CASE("read_directory tells a folder that is not there from one that cannot be read") {
+    const TemporaryFolder folder;
+    REQUIRE(write_file_atomic(folder / "b", "x"));
+    REQUIRE(write_file_atomic(folder / "a", "x"));
+    const auto names = read_directory(folder.path());
+    REQUIRE(names.has_value());
+    CHECK(*names == std::vector<std::string>{"a", "b"});
+    const auto none = read_directory(folder / "none");
+    REQUIRE(none.has_value());
+    CHECK(none->empty());
+    const auto file = read_directory(folder / "a");
+    REQUIRE_FALSE(file.has_value());
+    CHECK(file.error().code == std::errc::not_a_directory);
+}
+
 TEST_CASE("read_file refuses what is longer than its limit") {
     const TemporaryFolder folder;
     REQUIRE(write_file_atomic(folder.path() + "/f", std::string(5000, 'x')));
