@@ -101,7 +101,7 @@ bool carries_running_system(const std::string& name) {
     collect_above(reader, *syspath, facts);
     std::vector<const BlockFacts*> devices;
     for (const auto& [key, value] : facts) devices.push_back(&value);
-    const auto texts = locality::read_usage_texts({});
+    const auto texts = locality::read_usage_texts({}).value_or(locality::UsageTexts{});
     const locality::Usage usage(locality::usage_tree(devices), texts);
     return locality::boot_marks(devices, usage).of(name) == true;
 }

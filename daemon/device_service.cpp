@@ -143,7 +143,12 @@ void Service::take(DiscoveryBatch batch) {
 }
 
 Service::Changes Service::refresh() {
-    texts_ = locality::read_usage_texts(options_.kernel);
+    auto texts = locality::read_usage_texts(options_.kernel);
+    if (texts) {
+        texts_ = std::move(*texts);
+    } else {
+        log::error("what is mounted is taken as it was known: {}", texts.error().message());
+    }
     auto next = build_views(blocks_, {.host = options_.host,
                                       .extra_placeholders = options_.extra_placeholders,
                                       .overrides = overrides_,

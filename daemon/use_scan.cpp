@@ -44,6 +44,20 @@ std::vector<Use> disk_uses(const std::string& disk, const Usage& usage, const Us
     return out;
 }
 
+/// Of the disk and its partitions.
+std::vector<Use> open_uses(const Unit& disk, const usbarb::OpenNodes& opened) {
+    std::vector<Use> out;
+    for (const auto& [name, uses] : opened.blocks) {
+        const bool partition = ::access(fmt::format("{}/{}/partition", disk.syspath, name).c_str(), F_OK) == 0;
+        if (name != disk.name && !partition) continue;
+        for (Use use : uses) {
+            use.text += fmt::format(" ({})", name);
+            out.push_back(std::move(use));
+        }
+    }
+    return out;
+}
+
 Use console_use(const Unit& unit) {
     return {.kind = UseKind::console, .text = fmt::format("keyboard of the host's console ({})", unit.name)};
 }
@@ -65,17 +79,23 @@ void append(std::vector<Use>& to, std::vector<Use> uses) {
 Result<UseScan> scan_uses(const UseRequest& request, const UsePaths& paths) {
     usbarb::UsbReader reader(paths.kernel);
     TRY(reader.list_devices());  // says it when there is no sysfs: nothing found would be read as nothing used
-    const Usage usage(locality::read_usage_tree(paths.block.sys), locality::read_usage_texts(paths.block));
-    const usbarb::NetworkUses network(paths.kernel);
+    auto tree = TRY(locality::read_usage_tree(paths.block.sys));
+    const auto texts = TRY(locality::read_usage_texts(paths.block));
+    const Usage usage(std::move(tree), texts);
+    const auto network = TRY(usbarb::NetworkUses::read(paths.kernel));
+    const auto units = TRY(usbarb::read_units(paths.kernel));
+    auto opened = TRY(usbarb::read_open_nodes(::getpid(), paths.kernel));
     UseScan scan;
-    for (const auto& unit : usbarb::read_units(paths.kernel)) {
+    scan.hidden_processes = opened.hidden;
+    for (const auto& unit : units) {
         std::vector<Use> uses;
         switch (unit.kind) {
             case Unit::Kind::block:
                 uses = disk_uses(unit.name, usage, request);
+                append(uses, open_uses(unit, opened));
                 break;
             case Unit::Kind::network:
-                uses = network.of(unit);
+                uses = TRY(network.of(unit));
                 break;
             case Unit::Kind::console:
                 if (request.consoles) uses.push_back(console_use(unit));
@@ -84,9 +104,10 @@ Result<UseScan> scan_uses(const UseRequest& request, const UsePaths& paths) {
         if (uses.empty()) continue;
         if (const auto place = place_of(unit, reader)) append(scan.uses[*place], std::move(uses));
     }
-    auto nodes = usbarb::read_open_nodes(::getpid(), paths.kernel);
-    scan.hidden_processes = nodes.hidden;
-    for (auto& [node, uses] : nodes.uses) {
+    for (auto& [function, uses] : opened.functions) {
+        append(scan.uses[{.controller = function, .unit = "vfio"}], std::move(uses));
+    }
+    for (auto& [node, uses] : opened.uses) {
         const std::string syspath = usbarb::device_of_node(node, paths.kernel);
         if (syspath.empty()) continue;  // gone meanwhile
         if (const auto place = reader.place_of(syspath)) append(scan.uses[place->first], std::move(uses));

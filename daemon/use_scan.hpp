@@ -1,7 +1,7 @@
 #pragma once
 // What the host and its programs do with USB devices and with what lies on PCI functions: one look at mounts, swap,
-// holders, loop devices, network interfaces, and every process' open raw USB nodes. Blocking, any thread; for a thread
-// of its own see daemon/use_scanner.hpp.
+// holders, loop devices, network interfaces, and every process' open raw USB nodes, vfio nodes and disks. Blocking, any
+// thread; for a thread of its own see daemon/use_scanner.hpp.
 
 #include <map>
 #include <string>
@@ -25,7 +25,7 @@ struct UseRequest {
 };
 
 /// USB devices by their sockets: what lies below a device is the nearest device's. Of other PCI functions one entry per
-/// unit on them (Socket{.controller, .unit}). What is not named has no use.
+/// unit on them (Socket{.controller, .unit}); unit "vfio" is the function itself. What is not named has no use.
 struct UseScan {
     std::map<usbarb::Socket, std::vector<usbarb::Use>> uses;
     size_t hidden_processes = 0;  ///< that may not be looked into, and may have any node open

@@ -222,23 +222,28 @@ Result<BlockFacts> SysfsReader::read(const std::string& syspath) {
     return facts;
 }
 
-UsageTexts read_usage_texts(const KernelPaths& paths) {
+Result<UsageTexts> read_usage_texts(const KernelPaths& paths) {
     UsageTexts texts;
-    texts.mounts = parse_mountinfo(read_file(paths.mountinfo, mountinfo_limit_bytes).value_or(std::string()));
-    texts.swaps = parse_swaps(read_file(paths.swaps).value_or(std::string()));
-    for (const auto& uuid : list_directory(paths.sys + "/fs/btrfs")) {
-        auto members = list_directory(fmt::format("{}/fs/btrfs/{}/devices", paths.sys, uuid));
+    const std::string mounts = TRY(read_file(paths.mountinfo, mountinfo_limit_bytes));
+    texts.mounts = parse_mountinfo(mounts);
+    const auto swaps = read_file(paths.swaps);
+    if (!swaps && swaps.error().code != std::errc::no_such_file_or_directory) return swaps.error();
+    if (swaps) texts.swaps = parse_swaps(*swaps);
+    const auto groups = TRY(read_directory(paths.sys + "/fs/btrfs"));
+    for (const auto& uuid : groups) {
+        auto members = TRY(read_directory(fmt::format("{}/fs/btrfs/{}/devices", paths.sys, uuid)));
         if (members.size() > 1) texts.groups.push_back(std::move(members));
     }
     return texts;
 }
 
-UsageTree read_usage_tree(const std::string& sys) {
+Result<UsageTree> read_usage_tree(const std::string& sys) {
     UsageTree tree;
     std::vector<std::pair<std::string, std::string>> partitions, loops;  // what it lies on, name
     const std::string folder_path = sys + "/class/block";
     constexpr std::string_view to_sys = "../../";
-    for (const auto& name : list_directory(folder_path)) {
+    const auto entries = TRY(read_directory(folder_path));
+    for (const auto& name : entries) {
         const std::string target = read_link(fmt::format("{}/{}", folder_path, name));
         if (!target.starts_with(to_sys)) continue;
         const std::string path = fmt::format("{}/{}", sys, target.substr(to_sys.size()));
@@ -247,7 +252,7 @@ UsageTree read_usage_tree(const std::string& sys) {
         if (!facts) continue;  // gone meanwhile
         read_stacked(folder, *facts);
         UsageNode node = usage_node(*facts);
-        node.above = list_directory(path + "/holders");
+        node.above = TRY(read_directory(path + "/holders"));
         if (!facts->partition_of.empty()) partitions.emplace_back(facts->partition_of, name);
         if (name.starts_with("loop")) {
             if (auto file = folder.text("loop/backing_file"); file.starts_with("/dev/")) loops.emplace_back(file, name);
@@ -297,7 +302,7 @@ Result<std::vector<std::string>> who_uses(DeviceNumber number, const KernelPaths
     const std::string syspath =
         TRY(real_path(fmt::format("{}/dev/block/{}:{}", paths.sys, number.major, number.minor)));
     SysfsReader reader(paths.sys);
-    const UsageTexts texts = read_usage_texts(paths);
+    const UsageTexts texts = TRY(read_usage_texts(paths));
     UsageTree tree;
     climb(reader, paths.sys, syspath, true, tree);
     auto users = Usage(std::move(tree), texts).users_of(base_name(syspath));

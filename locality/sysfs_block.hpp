@@ -41,11 +41,13 @@ class SysfsReader {
     std::unordered_map<std::string, Parent> parents_;
 };
 
-/// Mounts, swaps and multi-device file systems as they are now.
-UsageTexts read_usage_texts(const KernelPaths& paths);
+/// Mounts, swaps and multi-device file systems as they are now. What cannot be read is an error: without it everything
+/// would look unused. A kernel without swap has no /proc/swaps.
+Result<UsageTexts> read_usage_texts(const KernelPaths& paths);
 
-/// Every block device with what lies on it (partitions, holders, loop devices), and no more than usage asks for.
-UsageTree read_usage_tree(const std::string& sys = "/sys");
+/// Every block device with what lies on it (partitions, holders, loop devices), and no more than usage asks for. An
+/// error as above.
+Result<UsageTree> read_usage_tree(const std::string& sys = "/sys");
 
 /// Who uses the device now (see Usage::users_of); for a partition also who holds the whole disk. For saying why an
 /// exclusive open failed. Asks sysfs afresh.

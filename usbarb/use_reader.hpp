@@ -2,10 +2,11 @@
 // The adapter that finds what hangs below a USB device or PCI function. What uses a block device is locality/'s to say:
 // here are only their names. Blocking, any thread.
 
-#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "base/result.hpp"
 #include "usbarb/facts.hpp"
 #include "usbarb/sysfs_usb.hpp"
 
@@ -19,19 +20,19 @@ struct Unit {
 };
 
 /// Whole disks, network interfaces and keyboards of the host that have a USB device or a PCI function above them. A
-/// disk that several functions lead to (NVMe with several controllers) is there once for each.
-std::vector<Unit> read_units(const KernelPaths& paths = {});
+/// disk that several functions lead to (NVMe with several controllers) is there once for each. What cannot be read is
+/// an error: left out, it would be taken for unused.
+Result<std::vector<Unit>> read_units(const KernelPaths& paths = {});
 
 /// Which interfaces of this host have an address of their own: read once for all of them.
 class NetworkUses {
  public:
-    explicit NetworkUses(KernelPaths paths = {});
+    static Result<NetworkUses> read(const KernelPaths& paths = {});
     /// Up; on PCI up with an address or as part of something else (bridge, bond, VLAN). Empty: none.
-    std::vector<Use> of(const Unit& unit) const;
+    Result<std::vector<Use>> of(const Unit& unit) const;
 
  private:
-    KernelPaths paths_;
-    std::map<std::string, bool> addressed_;
+    std::set<std::string> addressed_;
 };
 
 }  // namespace storctl::usbarb

@@ -17,7 +17,9 @@ using Texts = std::vector<std::string>;
 
 Texts unit_texts(const UsbTree& tree) {
     Texts out;
-    for (const auto& unit : read_units(tree.paths())) out.push_back(unit.name + " of " + base_name(unit.owner));
+    const auto units = read_units(tree.paths());
+    REQUIRE(units);
+    for (const auto& unit : *units) out.push_back(unit.name + " of " + base_name(unit.owner));
     return out;
 }
 
@@ -36,6 +38,12 @@ std::string process(const UsbTree& tree, int pid, const std::string& name, const
     tree.write(path + "/stat", fmt::format("{} ({} ) x) S 1 1 1\n", pid, name));
     std::filesystem::create_directories(path + "/fd");
     return path;
+}
+
+OpenNodes opened_by_others(const UsbTree& tree, int own) {
+    auto nodes = read_open_nodes(own, tree.paths());
+    REQUIRE(nodes);
+    return std::move(*nodes);
 }
 
 void open_file_of(const std::string& process_path, int number, const std::string& target) {
@@ -97,10 +105,15 @@ TEST_CASE("a network interface is in use when up; on PCI when it has an address 
     const auto nic = tree.function("0000:02:00.0", "0x020000", "e1000e");
     const std::string eth = tree.of_class(nic + "/net/eth0", "net");
     const auto texts = [&] {
-        const NetworkUses uses(tree.paths());
+        const auto uses = NetworkUses::read(tree.paths());
+        const auto units = read_units(tree.paths());
+        REQUIRE(uses);
+        REQUIRE(units);
         Texts out;
-        for (const auto& unit : read_units(tree.paths())) {
-            for (auto& text : use_texts(uses.of(unit))) out.push_back(std::move(text));
+        for (const auto& unit : *units) {
+            const auto of_unit = uses->of(unit);
+            REQUIRE(of_unit);
+            for (auto& text : use_texts(*of_unit)) out.push_back(std::move(text));
         }
         return out;
     };
@@ -155,7 +168,7 @@ TEST_CASE("programs with raw nodes open, QEMUs with their guest") {
     tree.write(child + "/stat", "78 (stor) actuate) S 77 1 1\n");
     open_file_of(child, 3, "/dev/bus/usb/001/003");
 
-    const auto nodes = read_open_nodes(77, tree.paths());
+    const auto nodes = opened_by_others(tree, 77);
     CHECK(nodes.hidden == 0);
     REQUIRE(nodes.uses.size() == 2);
     const auto& first = nodes.uses.at("/dev/bus/usb/001/004");
@@ -172,25 +185,139 @@ TEST_CASE("an interface bound to usbfs is somebody's, also when nobody can be se
     const XhciTree tree;
     tree.interface(tree.keyboard, 0, "03", "usbfs");
     SUBCASE("nobody") {
-        const auto nodes = read_open_nodes(77, tree.paths());
+        const auto nodes = opened_by_others(tree, 77);
         CHECK(use_texts(nodes.uses.at("/dev/bus/usb/001/004")) ==
               Texts{"usbfs: claimed by a program that cannot be seen from here"});
     }
     SUBCASE("one program") {
         open_file_of(process(tree, 5, "prog", {}), 3, "/dev/bus/usb/001/004");
-        const auto nodes = read_open_nodes(77, tree.paths());
+        const auto nodes = opened_by_others(tree, 77);
         CHECK(use_texts(nodes.uses.at("/dev/bus/usb/001/004")) == Texts{"usbfs: opened by prog (pid 5)"});
     }
     SUBCASE("two programs: which of them is not known") {
         open_file_of(process(tree, 5, "prog", {}), 3, "/dev/bus/usb/001/004");
         open_file_of(process(tree, 6, "other", {}), 3, "/dev/bus/usb/001/004");
-        const auto nodes = read_open_nodes(77, tree.paths());
+        const auto nodes = opened_by_others(tree, 77);
         CHECK(use_texts(nodes.uses.at("/dev/bus/usb/001/004")) ==
               Texts{"open: opened by prog (pid 5)", "open: opened by other (pid 6)"});
     }
     SUBCASE("stord itself") {
         open_file_of(process(tree, 5, "stord", {}), 3, "/dev/bus/usb/001/004");
-        CHECK(read_open_nodes(5, tree.paths()).uses.empty());
+        CHECK(opened_by_others(tree, 5).uses.empty());
+    }
+}
+
+TEST_CASE("functions that a program has open through vfio, with all of their group but the bridges") {
+    const UsbTree tree;
+    const auto bridge = tree.function("0000:00:1b.0", "0x060400", "pcieport");
+    const auto card = tree.function("0000:01:00.0", "0x030000", "vfio-pci");
+    const auto sound = tree.function("0000:01:00.1", "0x040300", "vfio-pci");
+    const auto disk = tree.function("0000:02:00.0", "0x010802", "vfio-pci");
+    tree.group(4012, {bridge, card, sound});
+    tree.group(4013, {disk});
+    for (const char* name : {"4012", "4013"}) {
+        const std::string group = tree.of_class(tree.sys() + "/devices/virtual/vfio/" + name, "vfio");
+        tree.write(group + "/dev", fmt::format("510:{}\n", name[3]));
+    }
+    const std::string node = tree.of_class(disk + "/vfio-dev/vfio4000", "vfio-dev");
+    tree.write(node + "/dev", "509:0\n");
+
+    const std::string qemu = process(tree, 812, "qemu-system-x86", {"/usr/bin/qemu", "-name", "guest=web1"});
+    open_file_of(qemu, 3, "/dev/vfio/vfio");
+    CHECK(opened_by_others(tree, 77).functions.empty());
+    open_file_of(qemu, 4, "/dev/vfio/4012");
+    const Texts texts{"open: opened by qemu-system-x86 (pid 812, guest web1)"};
+    const auto by_group = opened_by_others(tree, 77).functions;
+    CHECK(by_group.size() == 2);
+    CHECK(use_texts(by_group.at("0000:01:00.0")) == texts);
+    CHECK(use_texts(by_group.at("0000:01:00.1")) == texts);
+
+    open_file_of(qemu, 5, "/dev/vfio/devices/vfio4000");
+    open_file_of(qemu, 6, "/dev/vfio/4013");
+    CHECK(use_texts(opened_by_others(tree, 77).functions.at("0000:02:00.0")) == texts);
+    CHECK(opened_by_others(tree, 812).functions.empty());
+    tree.write(qemu + "/stat", "812 (qemu) S 77 1 1\n");
+    CHECK(opened_by_others(tree, 77).functions.empty());
+}
+
+TEST_CASE("block devices that a program may write to") {
+    const UsbTree tree;
+    tree.of_class(tree.sys() + "/devices/x/block/sdzzq", "block");
+    tree.of_class(tree.sys() + "/devices/x/block/sdzzq/sdzzq1", "block");
+    const struct {
+        const char* name;
+        const char* flags;
+        bool counts;
+    } rows[] = {{"for reading", "flags:\t0100000\n", false},
+                {"for writing", "flags:\t0100001\n", true},
+                {"for both", "pos:\t0\nflags:\t02100002\n", true},
+                {"unknown", "pos:\t0\n", true}};
+    const std::string qemu = process(tree, 812, "qemu", {"qemu", "-name", "db"});
+    open_file_of(qemu, 9, "/dev/sdzzq");
+    for (const auto& row : rows) {
+        SUBCASE(row.name) {
+            tree.write(qemu + "/fdinfo/9", row.flags);
+            const auto blocks = opened_by_others(tree, 77).blocks;
+            CHECK((blocks.count("sdzzq") == 1) == row.counts);
+            if (row.counts) CHECK(use_texts(blocks.at("sdzzq")) == Texts{"open: opened by qemu (pid 812, guest db)"});
+        }
+    }
+    SUBCASE("closed meanwhile") { CHECK(opened_by_others(tree, 77).blocks.empty()); }
+    SUBCASE("a node's own process, stord and its children") {
+        tree.write(qemu + "/fdinfo/9", "flags:\t02\n");
+        tree.write(qemu + "/comm", "stor-node\n");
+        CHECK(opened_by_others(tree, 77).blocks.empty());
+        tree.write(qemu + "/comm", "qemu\n");
+        CHECK(opened_by_others(tree, 812).blocks.empty());
+        tree.write(qemu + "/stat", "812 (qemu) S 77 1 1\n");
+        CHECK(opened_by_others(tree, 77).blocks.empty());
+        CHECK(opened_by_others(tree, 78).blocks.size() == 1);
+    }
+}
+
+TEST_CASE("nodes are told by their numbers, whatever their path is") {
+    const UsbTree tree;
+    // the kernel's null device, in the place of a group: the number of what is really open decides
+    const auto disk = tree.function("0000:02:00.0", "0x010802", "vfio-pci");
+    tree.group(4013, {disk});
+    tree.write(tree.of_class(tree.sys() + "/devices/virtual/vfio/4013", "vfio") + "/dev", "1:3\n");
+    open_file_of(process(tree, 5, "prog", {}), 3, "/dev/null");
+    CHECK(use_texts(opened_by_others(tree, 77).functions.at("0000:02:00.0")) == Texts{"open: opened by prog (pid 5)"});
+}
+
+TEST_CASE("what cannot be read is an error, not unused") {
+    const XhciTree tree;
+    REQUIRE(read_open_nodes(77, tree.paths()));
+    REQUIRE(read_units(tree.paths()));
+    SUBCASE("no /proc") {
+        tree.remove(tree.proc());
+        CHECK_FALSE(read_open_nodes(77, tree.paths()));
+    }
+    SUBCASE("the descriptors of a process") {
+        tree.unreadable(process(tree, 812, "qemu", {}) + "/fd");
+        CHECK_FALSE(read_open_nodes(77, tree.paths()));
+    }
+    for (const char* name : {"vfio", "vfio-dev", "block"}) {
+        SUBCASE(name) {
+            tree.unreadable(tree.sys() + "/class/" + name);
+            CHECK_FALSE(read_open_nodes(77, tree.paths()));
+        }
+    }
+    for (const char* name : {"block", "net", "input"}) {
+        SUBCASE(fmt::format("units of class {}", name).c_str()) {
+            tree.unreadable(tree.sys() + "/class/" + name);
+            CHECK_FALSE(read_units(tree.paths()));
+        }
+    }
+    for (const char* name : {"route", "if_inet6"}) {
+        SUBCASE(name) {
+            tree.unreadable(tree.proc() + "/net/" + name);
+            CHECK_FALSE(NetworkUses::read(tree.paths()));
+        }
+    }
+    SUBCASE("what usbfs has") {
+        tree.unreadable(tree.sys() + "/bus/usb/drivers/usbfs");
+        CHECK_FALSE(read_open_nodes(77, tree.paths()));
     }
 }
 

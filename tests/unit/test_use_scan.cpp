@@ -107,6 +107,70 @@ TEST_CASE("uses are told of the USB device's socket, and of units on functions")
     }
 }
 
+TEST_CASE("programs that have a disk, a partition or a function open") {
+    const Host host;
+    host.write(host.mountinfo, "");
+    host.remove(host.sys() + "/devices/virtual/block");
+    host.remove(host.nvme0n1 + "/holders");
+    const std::string process = host.proc() + "/812";
+    host.write(process + "/comm", "qemu-system-x86\n");
+    host.write(process + "/cmdline", std::string("qemu\0-name\0guest=web1", 21));
+    host.write(process + "/stat", "812 (qemu) S 1 1\n");
+    std::filesystem::create_directories(process + "/fd");
+    const std::string by = "opened by qemu-system-x86 (pid 812, guest web1)";
+    const auto open = [&](int number, const std::string& target) {
+        std::filesystem::create_symlink(target, fmt::format("{}/fd/{}", process, number));
+        host.write(fmt::format("{}/fdinfo/{}", process, number), "flags:\t0100002\n");
+    };
+    CHECK(host.scan().empty());
+    // names that no node of the machine that runs this has
+    const std::string disk = host.disk_of(host.disk_interface + "/host0/target0:0:0/0:0:0:0/block/sdzzq", "8:999");
+    host.disk_of(disk + "/sdzzq1", "8:998", "DEVTYPE=partition\n");
+    host.write(disk + "/sdzzq1/partition", "1\n");
+    SUBCASE("the disk and its partition") {
+        open(3, "/dev/sdzzq");
+        open(4, "/dev/sdzzq1");
+        CHECK(host.scan() == Texts{fmt::format("0000:00:14.0/5.3 open {} (sdzzq)", by),
+                                   fmt::format("0000:00:14.0/5.3 open {} (sdzzq1)", by)});
+    }
+    SUBCASE("a function") {
+        host.group(4012, {host.nvme});
+        host.of_class(host.sys() + "/devices/virtual/vfio/4012", "vfio");
+        open(3, "/dev/vfio/4012");
+        CHECK(host.scan() == Texts{fmt::format("0000:01:00.0/vfio open {}", by)});
+    }
+}
+
+TEST_CASE("what cannot be read fails the look; a kernel without swap has nothing to read") {
+    const Host host;
+    const auto fails = [&] { return !scan_uses({}, host.use_paths()).has_value(); };
+    CHECK_FALSE(fails());
+    SUBCASE("no swaps") {
+        host.remove(host.swaps);
+        CHECK_FALSE(fails());
+    }
+    SUBCASE("swaps that cannot be read") {
+        host.unreadable(host.swaps);
+        CHECK(fails());
+    }
+    SUBCASE("no mounts") {
+        host.remove(host.mountinfo);
+        CHECK(fails());
+    }
+    SUBCASE("no processes") {
+        host.remove(host.proc());
+        CHECK(fails());
+    }
+    SUBCASE("holders") {
+        host.unreadable(host.nvme0n1 + "/holders");
+        CHECK(fails());
+    }
+    SUBCASE("disks") {
+        host.unreadable(host.sys() + "/class/block");
+        CHECK(fails());
+    }
+}
+
 TEST_CASE("no sysfs is an error, not a host without uses") {
     const TemporaryFolder folder;
     CHECK_FALSE(scan_uses({}, {.kernel = {.sys = folder / "none"}}));

@@ -24,7 +24,10 @@ struct UsbSpec {
 
 class UsbTree {
  public:
-    UsbTree() { std::filesystem::create_directories(sys() + "/devices"); }
+    UsbTree() {
+        std::filesystem::create_directories(sys() + "/devices");
+        std::filesystem::create_directories(proc());
+    }
 
     std::string sys() const { return folder_.path() + "/sys"; }
     std::string proc() const { return folder_.path() + "/proc"; }
@@ -94,6 +97,12 @@ class UsbTree {
         }
         link(path, fmt::format("{}/bus/usb/devices/{}", sys(), name));
         return path;
+    }
+    /// What the kernel has and does not let anybody read: in its place is what is neither a folder nor a text.
+    void unreadable(const std::string& path) const {
+        remove(path);
+        std::filesystem::create_directories(dir_name(path));
+        std::filesystem::create_symlink(base_name(path), path);
     }
     /// Of class block, net or input.
     std::string of_class(const std::string& path, const std::string& class_name) const {
