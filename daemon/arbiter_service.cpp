@@ -106,7 +106,7 @@ Result<void> ArbiterService::Parts::start(std::function<void()> when_settled) {
             const bool seen = options.seen_plugs.contains(plug_name(usbarb::to_text(device.socket), node));
             if (seen) rules->mark_seen(device);
             guard.plugged(device);
-            rules->plugged(device);
+            if (!unsettled.contains(device.syspath)) rules->plugged(device);
         }
         settle();
     });

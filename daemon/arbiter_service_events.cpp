@@ -1,5 +1,7 @@
 // What comes and goes: the arbiter is told first, then claims are guarded, then rules have their turn.
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include "base/text.hpp"
@@ -14,6 +16,28 @@ using usbarb::Change;
 using usbarb::Changes;
 using usbarb::ClaimId;
 using usbarb::DeviceFacts;
+
+namespace {
+
+/// What is there and could not be read stays as it was known.
+void keep_unreadable(const Arbiter& arbiter, usbarb::UsbScan& scan) {
+    const auto found = [&](const DeviceFacts& known) {
+        return std::any_of(scan.devices.begin(), scan.devices.end(), [&](const DeviceFacts& device) {
+            return device.socket == known.socket && device.half == known.half;
+        });
+    };
+    for (const auto& path : scan.unreadable) {
+        const bool read = std::any_of(scan.controllers.begin(), scan.controllers.end(),
+                                      [&](const auto& facts) { return facts.path == path; });
+        const auto* known = arbiter.controller(path);
+        if (known != nullptr && !read) scan.controllers.push_back(*known);
+        arbiter.each_device([&](const Arbiter::DeviceView& view) {
+            if (view.present && view.facts->syspath == path && !found(*view.facts)) scan.devices.push_back(*view.facts);
+        });
+    }
+}
+
+}  // namespace
 
 /// A burst of events is stored and told as one change: each that reaches the disk costs milliseconds.
 void ArbiterService::Parts::changed(Changes changes) {
@@ -46,7 +70,7 @@ std::map<std::string, DeviceFacts> ArbiterService::Parts::present() const {
 }
 
 void ArbiterService::Parts::take(UsbBatch batch) {
-    if (batch.full) take_all(batch.scan);
+    if (batch.full) take_all(std::move(batch.scan));
     for (const auto& event : batch.events) {
         if (const auto* plug = std::get_if<UsbPlugged>(&event)) {
             plugged(*plug);
@@ -69,7 +93,9 @@ void ArbiterService::Parts::take(UsbBatch batch) {
     uses->look_soon();
 }
 
-void ArbiterService::Parts::take_all(const usbarb::UsbScan& scan) {
+void ArbiterService::Parts::take_all(usbarb::UsbScan scan) {
+    keep_unreadable(ledger.arbiter(), scan);
+    unsettled = std::move(scan.unsettled);
     const auto before = present();
     changed(ledger.arbiter().replace_all(scan.controllers, scan.devices, wall_now()));
     if (!started) return;
@@ -80,8 +106,8 @@ void ArbiterService::Parts::take_all(const usbarb::UsbScan& scan) {
     for (const auto& [node, device] : after) {
         if (!before.contains(node)) appeared(device);
         guard.plugged(device);
-        // udev may not have settled what came a moment ago: its event says when
-        if (!refreshing) rules->plugged(device);
+        // of what udev has not settled its event says when
+        if (!refreshing && !unsettled.contains(device.syspath)) rules->plugged(device);
     }
 }
 
@@ -96,7 +122,9 @@ void ArbiterService::Parts::plugged(const UsbPlugged& event) {
     changed(ledger.arbiter().plug(device, wall_now()));
     if (!was_there) appeared(device);
     guard.plugged(device);
-    if (event.settled) rules->plugged(device);
+    if (!event.settled) return;
+    unsettled.erase(device.syspath);
+    rules->plugged(device);
 }
 
 void ArbiterService::Parts::unplugged(const UsbUnplugged& event) {

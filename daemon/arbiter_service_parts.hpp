@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "daemon/arbiter_guard.hpp"
@@ -21,7 +22,7 @@ struct ArbiterService::Parts {
     Result<void> start(std::function<void()> when_settled);
 
     void take(UsbBatch batch);
-    void take_all(const usbarb::UsbScan& scan);
+    void take_all(usbarb::UsbScan scan);
     void plugged(const UsbPlugged& event);
     void unplugged(const UsbUnplugged& event);
     void appeared(const usbarb::DeviceFacts& device);
@@ -53,7 +54,8 @@ struct ArbiterService::Parts {
     EventSource deadline;
     EventSource start_limit;
     std::function<void()> settled;
-    usbarb::Changes unsaved;  ///< of the batch that is being taken
+    std::set<std::string> unsettled;  ///< sysfs paths: udev has still to settle them, and rules wait for its event
+    usbarb::Changes unsaved;          ///< of the batch that is being taken
     bool started = false;
     bool refreshing = false;  ///< an enumeration that was asked for, whose events are still to come
     std::optional<Counts> counts;

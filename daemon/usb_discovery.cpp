@@ -67,6 +67,7 @@ class UsbDiscovery::Impl {
     void step_scan();
     void read_step();
     void finish_scan();
+    void owe_scan(const Error& error);
 
     EventLoop& loop_;
     UsbDiscoveryOptions options_;
@@ -89,15 +90,21 @@ class UsbDiscovery::Impl {
         size_t size() const { return functions.size() + devices.size(); }
     };
     std::optional<Scan> scan_;
+    std::string trouble_;  ///< why the last enumeration failed; empty: it did not
 
     // last: they end before what they call into
     std::unique_ptr<UdevMonitor> monitor_;
     std::unique_ptr<Burst> burst_;
     EventSource scan_turn_;
+    EventSource retry_;  ///< armed while an enumeration is owed
     std::unique_ptr<Worker> worker_;
 };
 
 Result<void> UsbDiscovery::Impl::open() {
+    retry_ = TRY(loop_.add_timer(options_.retry, options_.step_priority, [this] {
+        if (auto begun = rescan(); !begun) log::debug("enumerating USB devices again: {}", begun.error().message());
+    }));
+    retry_.enable(false);
     burst_ = TRY(Burst::open(loop_, options_.quiet, options_.longest, options_.priority, [this] { flush(); }));
     monitor_ = TRY(UdevMonitor::open(loop_,
                                      {.matches = {{.subsystem = "usb", .devtype = "usb_device"},
@@ -109,8 +116,7 @@ Result<void> UsbDiscovery::Impl::open() {
                                       .lost =
                                           [this] {
                                               if (auto begun = rescan(); !begun) {
-                                                  log::error("{}; the USB devices known so far are kept",
-                                                             begun.error().message());
+                                                  log::debug("after lost events: {}", begun.error().message());
                                               }
                                           },
                                       .drained = [this] { burst_->wait(); }}));
@@ -289,39 +295,43 @@ void UsbDiscovery::Impl::ask(const DeviceFacts& facts, usbarb::MissingStrings mi
 
 Result<void> UsbDiscovery::Impl::begin_scan() {
     Scan scan{.batch = {.full = true}};
-    scan.batch.scan.controllers = TRY(reader_.read_controllers());
+    scan.batch.scan = TRY(reader_.read_controllers());
     auto& controllers = scan.batch.scan.controllers;
     // those on PCI are read with all functions
     controllers.erase(std::remove_if(controllers.begin(), controllers.end(), [](const auto& one) { return one.pci; }),
                       controllers.end());
     scan.devices = TRY(reader_.list_devices());
-    scan.functions = usbarb::list_functions(options_.kernel);
+    scan.functions = TRY(usbarb::list_functions(options_.kernel));
     neighbours_.clear();
     scan_ = std::move(scan);
     return {};
 }
 
 void UsbDiscovery::Impl::read_step() {
-    auto& [controllers, devices] = scan_->batch.scan;
+    auto& found = scan_->batch.scan;
     const size_t end = std::min(scan_->at + options_.step_devices, scan_->size());
     for (; scan_->at < end; ++scan_->at) {
         if (scan_->at < scan_->functions.size()) {
             const auto& path = scan_->functions[scan_->at];
             auto facts = usbarb::read_function(path, options_.kernel);
             if (!facts && !is_gone(facts.error())) {
-                log::error("the PCI function '{}' is left out: {}", path, facts.error().message());
+                log::error("the PCI function '{}' is left as it was known: {}", path, facts.error().message());
+                found.unreadable.push_back(path);
             }
             if (!facts) continue;
             add_words(*facts);
             remember(*facts);
-            controllers.push_back(std::move(*facts));
+            found.controllers.push_back(std::move(*facts));
         } else {
             const auto& path = scan_->devices[scan_->at - scan_->functions.size()];
             auto facts = read_device(path);
             if (!facts && !is_gone(facts.error())) {
-                log::error("the USB device '{}' is left out: {}", path, facts.error().message());
+                log::error("the USB device '{}' is left as it was known: {}", path, facts.error().message());
+                found.unreadable.push_back(path);
             }
-            if (facts) devices.push_back(std::move(*facts));
+            if (!facts) continue;
+            if (!is_settled(path)) found.unsettled.insert(path);
+            found.devices.push_back(std::move(*facts));
         }
     }
 }
@@ -344,18 +354,33 @@ void UsbDiscovery::Impl::finish_scan() {
     scan_.reset();
     if (scan.again) {
         flush();
-        const auto again = scan_in_steps();
-        if (again) return;
-        log::error("{}; going on with the enumeration before", again.error().message());
+        // what was found is older than what has just been told
+        if (const auto again = scan_in_steps(); !again) owe_scan(again.error());
+        return;
     }
+    trouble_.clear();
     listener_(std::move(scan.batch));
     burst_->wait();
 }
 
 Result<void> UsbDiscovery::Impl::scan_in_steps() {
     TRY(begin_scan());
-    scan_turn_ = TRY(loop_.add_defer(options_.step_priority, [this] { step_scan(); }));
+    auto turn = loop_.add_defer(options_.step_priority, [this] { step_scan(); });
+    if (!turn) {
+        scan_.reset();
+        return std::move(turn).error();
+    }
+    scan_turn_ = std::move(*turn);
+    retry_.enable(false);
     return {};
+}
+
+/// Until one succeeds, what was known holds.
+void UsbDiscovery::Impl::owe_scan(const Error& error) {
+    if (const auto before = std::exchange(trouble_, error.message()); before != trouble_) {
+        log::error("{}; the USB devices known so far are kept, and looked for again", trouble_);
+    }
+    retry_.arm(options_.retry);
 }
 
 Result<void> UsbDiscovery::Impl::coldplug() {
@@ -375,16 +400,23 @@ Result<void> UsbDiscovery::Impl::rescan() {
     // What came before is told before. Told after it, the removal of a device whose return was lost would take away
     // what the enumeration has found.
     flush();
-    return scan_in_steps();
+    auto begun = scan_in_steps();
+    if (!begun) owe_scan(begun.error());
+    return begun;
 }
 
 Result<void> UsbDiscovery::Impl::refresh() {
+    const uint64_t overflows = monitor_->overflows();
+    bool owed = scan_.has_value();
     scan_turn_.reset();
     scan_.reset();
     // what came before is told before, in its order
     monitor_->receive();
+    owed = owed || monitor_->overflows() != overflows;
     scan_turn_.reset();
     scan_.reset();
+    // Whoever asked for this one looks for an answer, not for what is new: that is for the one that was to come.
+    if (owed) retry_.arm(std::chrono::microseconds(0));
     flush();
     TRY(begin_scan());
     while (scan_->at < scan_->size()) read_step();

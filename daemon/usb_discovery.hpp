@@ -24,6 +24,7 @@ struct UsbDiscoveryOptions {
     int64_t priority = 0;
     std::chrono::milliseconds quiet{50};     ///< a batch is handed on when no event came for this long,
     std::chrono::milliseconds longest{500};  ///< and at the latest this long after its first event
+    std::chrono::milliseconds retry{1000};   ///< after an enumeration that failed
     size_t step_devices = 64;                ///< read per turn of the loop in a rescan, so that others get theirs
     int64_t step_priority = 0;
     usbarb::KernelPaths kernel;
@@ -51,7 +52,7 @@ struct ControllerRemoved {
 using UsbEvent = std::variant<UsbPlugged, UsbUnplugged, ControllerChanged, ControllerRemoved>;
 
 struct UsbBatch {
-    bool full = false;     ///< `scan` is all there is, and `events` is empty
+    bool full = false;     ///< `scan` is all there is, but for what it says is unreadable; `events` is empty
     usbarb::UsbScan scan;  ///< its controllers: every PCI function, and USB host controllers elsewhere; each once
     /// In the order in which they came. Of one device: what came and went between two batches is told as unplugged,
     /// what went and came back as unplugged, then plugged.
@@ -68,8 +69,10 @@ class UsbDiscovery {
     /// Starts the monitor, then enumerates: one full batch, from inside the call. Blocking.
     Result<void> coldplug();
     /// Enumerates again in steps on the loop; ends with a full batch. A second request while one runs starts it over.
+    /// One that fails tells nothing, and is tried again.
     Result<void> rescan();
     /// Enumerates again at once: a full batch from inside the call. Blocking; for the decision about a controller.
+    /// Where it takes the place of an enumeration in steps, or events were lost, one in steps follows.
     Result<void> refresh();
     /// "udev" where udevd settles devices, "kernel" where only the kernel's own events are heard.
     const std::string& source() const;

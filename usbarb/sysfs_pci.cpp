@@ -61,7 +61,8 @@ std::string functions_folder(const KernelPaths& paths) { return paths.sys + "/bu
 
 Result<std::vector<NeighbourFacts>> read_group(const std::string& itself, const std::string& folder) {
     std::vector<NeighbourFacts> out;
-    for (const auto& name : list_directory(folder)) {
+    const auto names = TRY(read_directory(folder));
+    for (const auto& name : names) {
         if (name == itself) continue;
         auto facts = read_neighbour(fmt::format("{}/{}", folder, name), name);
         if (!facts && facts.error().code == std::errc::no_such_device) continue;
@@ -120,7 +121,9 @@ Result<ControllerFacts> read_function(const std::string& path, const KernelPaths
     return facts;
 }
 
-std::vector<std::string> list_functions(const KernelPaths& paths) { return list_directory(functions_folder(paths)); }
+Result<std::vector<std::string>> list_functions(const KernelPaths& paths) {
+    return read_directory(functions_folder(paths));
+}
 
 Result<std::vector<ControllerFacts>> read_functions(const KernelPaths& paths) {
     std::error_code error;
@@ -129,7 +132,8 @@ Result<std::vector<ControllerFacts>> read_functions(const KernelPaths& paths) {
                           fmt::format("cannot enumerate PCI functions: '{}' is no sysfs, is it mounted?", paths.sys));
     }
     std::vector<ControllerFacts> out;
-    for (const auto& name : list_functions(paths)) {
+    const auto names = TRY(list_functions(paths));
+    for (const auto& name : names) {
         auto facts = read_function(name, paths);
         if (facts) {
             out.push_back(std::move(*facts));

@@ -13,7 +13,7 @@ namespace storctl::usbarb {
 /// Every function of the PCI buses, bridges too.
 Result<std::vector<ControllerFacts>> read_functions(const KernelPaths& paths = {});
 /// Their addresses.
-std::vector<std::string> list_functions(const KernelPaths& paths = {});
+Result<std::vector<std::string>> list_functions(const KernelPaths& paths = {});
 /// One as it is now; no_such_device when it is not there.
 Result<ControllerFacts> read_function(const std::string& path, const KernelPaths& paths = {});
 

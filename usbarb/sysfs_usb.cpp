@@ -38,7 +38,8 @@ Result<std::map<uint8_t, uint8_t>> read_peers(const std::string& root_hub) {
     const std::string interface = fmt::format("{}/{}-0:1.0", root_hub, name.substr(3));
     const std::string prefix = name + "-port";
     std::map<uint8_t, uint8_t> peers;
-    for (const auto& entry : list_directory(interface)) {
+    const auto entries = TRY(read_directory(interface));
+    for (const auto& entry : entries) {
         if (!entry.starts_with(prefix)) continue;
         const std::string link = fmt::format("{}/{}/peer", interface, entry);
         const std::string target = base_name(read_link(link));
@@ -56,17 +57,19 @@ Result<std::map<uint8_t, uint8_t>> read_peers(const std::string& root_hub) {
 }
 
 /// Root hubs at or below `folder`, not below other PCI functions.
-void find_root_hubs(const std::string& folder, int depth, std::vector<std::string>& out) {
-    for (const auto& name : list_directory(folder)) {
+Result<void> find_root_hubs(const std::string& folder, int depth, std::vector<std::string>& out) {
+    const auto names = TRY(read_directory(folder));
+    for (const auto& name : names) {
         const auto usb = parse_usb_name(name);
         const std::string path = fmt::format("{}/{}", folder, name);
         if (usb && usb->ports.empty()) {
             out.push_back(path);
         } else if (depth > 1 && !is_pci_address(name) && !is_symlink(std::filesystem::symlink_status(path)) &&
                    SysfsFolder(path).there()) {
-            find_root_hubs(path, depth - 1, out);
+            TRY(find_root_hubs(path, depth - 1, out));
         }
     }
+    return {};
 }
 
 Result<uint8_t> read_byte(const SysfsFolder& folder, std::string_view name) {
@@ -88,7 +91,8 @@ Result<InterfaceFacts> read_interface(const std::string& path) {
 Result<std::vector<InterfaceFacts>> read_interfaces(const std::string& device) {
     std::vector<InterfaceFacts> out;
     const std::string prefix = base_name(device) + ":";
-    for (const auto& name : list_directory(device)) {
+    const auto names = TRY(read_directory(device));
+    for (const auto& name : names) {
         if (!name.starts_with(prefix)) continue;
         auto facts = read_interface(fmt::format("{}/{}", device, name));
         // a change of configuration takes interfaces away while the device stays
@@ -137,7 +141,7 @@ std::string controller_of(const std::string& syspath) {
 
 Result<std::array<uint16_t, 2>> read_buses(const std::string& controller_syspath) {
     std::vector<std::string> hubs;
-    find_root_hubs(controller_syspath, deepest_root_hub, hubs);
+    TRY(find_root_hubs(controller_syspath, deepest_root_hub, hubs));
     std::array<uint16_t, 2> buses{};
     for (const auto& hub : hubs) {
         const auto half = read_half(hub);
@@ -237,7 +241,8 @@ Result<std::vector<std::string>> UsbReader::list_devices() const {
     }
     const std::string folder = paths_.sys + "/bus/usb/devices";
     std::vector<std::string> out;
-    for (const auto& name : list_directory(folder)) {
+    const auto names = TRY(read_directory(folder));
+    for (const auto& name : names) {
         const auto parsed = parse_usb_name(name);
         if (!parsed || parsed->ports.empty()) continue;
         if (auto path = device_path(paths_.sys, fmt::format("{}/{}", folder, name)); !path.empty()) {
@@ -247,13 +252,14 @@ Result<std::vector<std::string>> UsbReader::list_devices() const {
     return out;
 }
 
-Result<std::vector<ControllerFacts>> UsbReader::read_controllers() {
+Result<UsbScan> UsbReader::read_controllers() {
     TRY(list_devices());
     const std::string folder = paths_.sys + "/bus/usb/devices";
-    std::vector<ControllerFacts> out;
+    const auto names = TRY(read_directory(folder));
+    UsbScan out;
     std::set<std::string> seen;
     std::map<std::string, Bus> buses;
-    for (const auto& name : list_directory(folder)) {
+    for (const auto& name : names) {
         const auto parsed = parse_usb_name(name);
         if (!parsed || !parsed->ports.empty()) continue;
         const std::string root_hub = device_path(paths_.sys, fmt::format("{}/{}", folder, name));
@@ -263,9 +269,10 @@ Result<std::vector<ControllerFacts>> UsbReader::read_controllers() {
         if (!seen.insert(controller_of(root_hub)).second) continue;
         auto facts = read_controller_of(root_hub);
         if (facts) {
-            out.push_back(std::move(*facts));
+            out.controllers.push_back(std::move(*facts));
         } else if (facts.error().code != std::errc::no_such_device) {
-            log::error("the USB controller of '{}' is left out: {}", root_hub, facts.error().message());
+            log::error("the USB controller of '{}' cannot be read: {}", root_hub, facts.error().message());
+            out.unreadable.push_back(controller_of(root_hub));
         }
     }
     buses_ = std::move(buses);
@@ -273,15 +280,15 @@ Result<std::vector<ControllerFacts>> UsbReader::read_controllers() {
 }
 
 Result<UsbScan> UsbReader::read_all() {
-    UsbScan scan;
-    scan.controllers = TRY(read_controllers());
+    UsbScan scan = TRY(read_controllers());
     const auto paths = TRY(list_devices());
     for (const auto& path : paths) {
         auto facts = read(path);
         if (facts) {
             scan.devices.push_back(std::move(*facts));
         } else if (facts.error().code != std::errc::no_such_device) {
-            log::error("the USB device '{}' is left out: {}", path, facts.error().message());
+            log::error("the USB device '{}' cannot be read: {}", path, facts.error().message());
+            scan.unreadable.push_back(path);
         }
     }
     return scan;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -24,16 +25,20 @@ struct KernelPaths {
 struct UsbScan {
     std::vector<ControllerFacts> controllers;  ///< USB host controllers, on PCI and elsewhere
     std::vector<DeviceFacts> devices;          ///< without root hubs
+    /// Sysfs paths of devices, and controllers' paths, that are there and could not be read: what was known of them
+    /// before holds. Devices of such a controller that are not in `devices` are named themselves.
+    std::vector<std::string> unreadable;
+    std::set<std::string> unsettled;  ///< sysfs paths of devices whose rules udev has still to run
 };
 
 class UsbReader {
  public:
     explicit UsbReader(KernelPaths paths = {}) : paths_(std::move(paths)) {}
-    /// Everything there is; a device that goes while it is read is left out, and so is, with an error in the log, one
-    /// that cannot be understood.
+    /// Everything there is; a device that goes while it is read is left out. What cannot be read or understood is among
+    /// `unreadable`, with an error in the log. Never knows of `unsettled`.
     Result<UsbScan> read_all();
-    /// The same in parts: what hangs on each bus first, then sysfs paths for `read`.
-    Result<std::vector<ControllerFacts>> read_controllers();
+    /// The same in parts: what hangs on each bus first (a scan without devices), then sysfs paths for `read`.
+    Result<UsbScan> read_controllers();
     Result<std::vector<std::string>> list_devices() const;
     /// One device by its sysfs path; no_such_device when it is not (or no longer) there.
     Result<DeviceFacts> read(const std::string& syspath);

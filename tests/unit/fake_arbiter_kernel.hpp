@@ -38,6 +38,8 @@ struct FakeMachine {
     std::map<std::string, DeviceFacts> devices;  ///< by sysfs path
     std::map<std::string, DeviceFacts> behind_vfio;
     std::map<usbarb::Socket, std::vector<Use>> uses;
+    std::set<std::string> unreadable;  ///< controllers and sysfs paths: there, and not to be read by a scan
+    std::set<std::string> unsettled;   ///< sysfs paths
     std::vector<Job> jobs;
     std::map<Action, std::string> failing;  ///< these jobs fail and say so
     bool hold_jobs = false;                 ///< jobs wait until `finish_jobs`
@@ -52,9 +54,13 @@ struct FakeMachine {
         return devices[facts.syspath] = facts;
     }
     usbarb::UsbScan scan() const {
-        usbarb::UsbScan out;
-        for (const auto& [path, facts] : controllers) out.controllers.push_back(facts);
-        for (const auto& [path, facts] : devices) out.devices.push_back(facts);
+        usbarb::UsbScan out{.unreadable = {unreadable.begin(), unreadable.end()}, .unsettled = unsettled};
+        for (const auto& [path, facts] : controllers) {
+            if (!unreadable.contains(path)) out.controllers.push_back(facts);
+        }
+        for (const auto& [path, facts] : devices) {
+            if (!unreadable.contains(path)) out.devices.push_back(facts);
+        }
         return out;
     }
     std::string driver_of(const std::string& name) const {

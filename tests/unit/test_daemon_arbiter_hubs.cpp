@@ -250,6 +250,46 @@ TEST_CASE("after a restart rules run for what was plugged in meanwhile only") {
     CHECK(host->wait([&] { return host->stored() == Strings{xhci + "/1 vm:web1 active done"}; }));
 }
 
+TEST_CASE("rules wait for udev with what an enumeration finds") {
+    Host host;
+    REQUIRE(host->call("AddRule", {{"vendor_id", "1234"}, {"holder", "vm:web1"}}).error.empty());
+    host.machine.put({.where = xhci + "/1", .serial = "NEW", .address = 8});
+    host.machine.unsettled = {"/sys/1-1"};
+    SUBCASE("while stord runs") { REQUIRE(host->kernel().rescan()); }
+    SUBCASE("at its start") {
+        host.restart({.boot_id = "boot-1",
+                      .seen_plugs = {xhci + "/2 /dev/bus/usb/001/003", xhci + "/2.1 /dev/bus/usb/001/004",
+                                     xhci + "/2.4 /dev/bus/usb/001/005", xhci + "/2.4.1 /dev/bus/usb/001/006",
+                                     xhci + "/3 /dev/bus/usb/001/007"}});
+    }
+    // this one's claim would come after the other's
+    REQUIRE(host->claim({"1-3"}, "vm:web2").error.empty());
+    CHECK(host->stored() == Strings{xhci + "/3 vm:web2 active done"});
+    host->plug_again("1-1");
+    CHECK(host->wait([&] { return host->stored().size() == 2; }));
+}
+
+TEST_CASE("an enumeration that could not read something keeps what was known of it") {
+    Host host;
+    REQUIRE(host->claim({"1-3"}, "vm:web1").error.empty());
+    REQUIRE(host->kernel().rescan());
+    const auto before = host->call("Inventory", Json::object()).parameters;
+    SUBCASE("a device") { host.machine.unreadable = {"/sys/1-3", "/sys/1-99"}; }
+    SUBCASE("a controller") { host.machine.unreadable = {xhci}; }
+    SUBCASE("everything") {
+        host.machine.unreadable = {xhci};
+        for (const auto& [path, device] : host.machine.devices) host.machine.unreadable.insert(path);
+    }
+    REQUIRE(host->kernel().rescan());
+    CHECK(host->call("Inventory", Json::object()).parameters == before);
+    CHECK(host->heard("usb-removed") == 0);
+    // what can be read again and is not there has gone
+    host.machine.unreadable.clear();
+    host.machine.devices.erase("/sys/1-3");
+    REQUIRE(host->kernel().rescan());
+    CHECK(host->heard("usb-removed") == 1);
+}
+
 TEST_CASE("a function's return runs the rules for its devices again, whichever comes first") {
     Host host;
     REQUIRE(host->claim({"pci"}, "vm:web1").error.empty());

@@ -327,6 +327,45 @@ TEST_CASE("a device that goes while it is read is left out; without strings or c
     CHECK(disk->description() == "0781:5581");
 }
 
+TEST_CASE("a folder that cannot be read fails the enumeration, a device or controller is named") {
+    const XhciTree tree;
+    UsbReader reader(tree.paths());
+    const auto whole = reader.read_all();
+    REQUIRE(whole);
+    CHECK(whole->unreadable.empty());
+    SUBCASE("the devices") {
+        tree.unreadable(tree.sys() + "/bus/usb/devices");
+        CHECK_FALSE(reader.read_all());
+    }
+    SUBCASE("the functions") {
+        tree.unreadable(tree.sys() + "/bus/pci/devices");
+        CHECK_FALSE(read_functions(tree.paths()));
+        CHECK_FALSE(list_functions(tree.paths()));
+    }
+    SUBCASE("a device") {
+        tree.unreadable(tree.disk + "/idVendor");
+        const auto scan = reader.read_all();
+        REQUIRE(scan);
+        CHECK(scan->unreadable == std::vector<std::string>{tree.disk});
+        CHECK(scan->devices.size() == whole->devices.size() - 1);
+    }
+    SUBCASE("a controller") {
+        tree.unreadable(tree.controller + "/class");
+        const auto scan = reader.read_all();
+        REQUIRE(scan);
+        CHECK(scan->unreadable == std::vector<std::string>{"0000:00:14.0"});
+        CHECK(scan->controllers.empty());
+        CHECK(scan->devices.size() == whole->devices.size());
+    }
+    SUBCASE("the functions of an IOMMU group") {
+        tree.group(7, {tree.controller});
+        tree.unreadable(tree.sys() + "/kernel/iommu_groups/7/devices");
+        const auto facts = read_function("0000:00:14.0", tree.paths());
+        REQUIRE_FALSE(facts);
+        CHECK(facts.error().code != std::errc::no_such_device);
+    }
+}
+
 TEST_CASE("no sysfs is an error, and a host without USB or PCI has none") {
     const TemporaryFolder folder;
     UsbReader reader({.sys = folder / "nothing"});

@@ -68,9 +68,14 @@ class Testbed {
         event(path, "remove");
         umockdev_testbed_remove_device(testbed_, path.c_str());
         // libumockdev forgets its link
+        ::unlink((sys_folder() + "/block/" + base_name(path)).c_str());
+    }
+    /// Where the mocked /sys really is.
+    std::string sys_folder() const {
         gchar* sys = umockdev_testbed_get_sys_dir(testbed_);
-        ::unlink((std::string(sys) + "/block/" + base_name(path)).c_str());
+        std::string out(sys);
         g_free(sys);
+        return out;
     }
 
  private:

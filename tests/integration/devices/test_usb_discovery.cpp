@@ -3,6 +3,8 @@
 
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <random>
 #include <set>
@@ -36,6 +38,7 @@ struct Follower {
     std::map<std::string, std::string> devices;  ///< socket and half → serial number
     std::map<std::string, usbarb::ControllerFacts> controllers;
     Texts events;
+    Texts unreadable;
     size_t full_batches = 0;
 
     static std::string key(const usbarb::Socket& socket, usbarb::Half half) {
@@ -45,6 +48,7 @@ struct Follower {
         if (batch.full) {
             CHECK(batch.events.empty());
             ++full_batches;
+            unreadable = batch.scan.unreadable;
             devices.clear();
             controllers.clear();
         }
@@ -278,6 +282,44 @@ TEST_CASE("a device whose removal was heard and whose return was lost is there a
     CHECK(fixture.follower.full_batches == 2);
     CHECK(fixture.follower.count("unplug 0000:00:14.0/1 usb2") == 1);
     CHECK(fixture.follower.devices.count("0000:00:14.0/1 usb2") == 1);
+}
+
+TEST_CASE("an enumeration in steps that another took the place of is made up for") {
+    Fixture fixture({.step_devices = 1});
+    auto& bed = fixture.testbed;
+    bed.add_usb(bed.usb2, "1-1", 1, 5);
+    fixture.coldplug();
+    REQUIRE(fixture.discovery->rescan());
+    REQUIRE(fixture.discovery->refresh());
+    CHECK(fixture.follower.full_batches == 2);
+    fixture.wait("the enumeration that is owed", [&] { return fixture.follower.full_batches == 3; });
+}
+
+TEST_CASE("what cannot be read is told as such, and an enumeration that failed is tried again") {
+    Fixture fixture({.retry = std::chrono::milliseconds(1)});
+    auto& bed = fixture.testbed;
+    auto& follower = fixture.follower;
+    const auto keyboard = bed.add_usb(bed.usb2, "1-1", 1, 5);
+    fixture.coldplug();
+    CHECK(follower.unreadable.empty());
+    bed.set(keyboard, "idVendor", "rubbish");
+    REQUIRE(fixture.discovery->refresh());
+    CHECK(follower.full_batches == 2);
+    CHECK(follower.unreadable == Texts{keyboard});
+    bed.set(keyboard, "idVendor", "046d");
+
+    const std::string folder = bed.sys_folder() + "/bus/pci/devices";
+    std::filesystem::rename(folder, folder + ".away");
+    std::ofstream(folder) << "no folder";
+    CHECK_FALSE(fixture.discovery->refresh());
+    CHECK_FALSE(fixture.discovery->rescan());
+    CHECK(follower.full_batches == 2);
+    std::filesystem::remove(folder);
+    std::filesystem::rename(folder + ".away", folder);
+    fixture.wait("the enumeration tried again", [&] { return follower.full_batches == 3; });
+    CHECK(follower.unreadable.empty());
+    CHECK(follower.devices.size() == 1);
+    CHECK(follower.controllers.count("0000:00:14.0") == 1);
 }
 
 TEST_CASE("a device without words is asked once per plug, and only with leave") {
