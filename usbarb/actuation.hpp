@@ -15,12 +15,14 @@
 namespace storctl::usbarb {
 
 ///   detach      host drivers off the interfaces of `devices` (hubs among them are left alone)
-///   attach      `devices` back to host drivers: configured again where they are not, then probed
+///   attach      ports of open `hubs` given back, then `devices` back to host drivers: configured again where they are
+///               not, then probed
 ///   hold_hub    the ports of `hubs` claimed (USBDEVFS_CLAIM_PORT), then detach of `devices`; gives the open hubs
 ///   configure   `devices` on held ports get their first configuration, without drivers
 ///   free_port   `hubs`: one port of an open hub given back, for the hub in it (`devices`) to work
 ///   bind_vfio   `functions` to vfio-pci
-///   return_functions  `functions` from vfio-pci back to the driver that they had
+///   return_functions  `functions` from vfio-pci back to the driver that they had, those that had vfio-pci itself left
+///               alone; one that has no driver in the end is done all the same, with a message
 enum class Action : uint8_t { detach, attach, hold_hub, configure, free_port, bind_vfio, return_functions };
 
 struct HubPorts {
@@ -43,7 +45,7 @@ struct Job {
 /// What came of it. A job that failed has undone what it had done, and says where it could not.
 struct Outcome {
     bool done = false;
-    std::string message;                                ///< of a failure: what was tried, on what, the kernel's word
+    std::string message;  ///< of a failure: what was tried, on what, the kernel's word; else what there is to know
     std::map<std::string, std::string> former_drivers;  ///< of bind_vfio: by function
 };
 
@@ -53,8 +55,8 @@ struct ActuationPaths {
     std::string dev = "/dev";
 };
 
-/// Blocking. `held`: of hold_hub the open hubs, in the order of `hubs`, which keep the ports; of free_port the open hub
-/// comes in with it.
+/// Blocking. `held`: of hold_hub the open hubs, in the order of `hubs`, which keep the ports; of free_port and
+/// attach the open hubs come in with it.
 Outcome carry_out(const Job& job, std::vector<UniqueFd>& held, const ActuationPaths& paths = {});
 
 std::string job_text(const Job& job);  ///< JSON, one line

@@ -91,7 +91,7 @@ Outcome carry_out(const Job& job, std::vector<UniqueFd>& held, ActuationKernel& 
         case Action::detach:
             return detach_devices(job, kernel);
         case Action::attach:
-            return attach_devices(job, kernel);
+            return attach_devices(job, held, kernel);
         case Action::hold_hub:
             return hold_hubs(job, held, kernel);
         case Action::configure:

@@ -55,7 +55,7 @@ std::string bound_driver(const std::string& path);
 // ---- one per Action
 
 Outcome detach_devices(const Job& job, ActuationKernel& kernel);
-Outcome attach_devices(const Job& job, ActuationKernel& kernel);
+Outcome attach_devices(const Job& job, const std::vector<UniqueFd>& held, ActuationKernel& kernel);
 Outcome hold_hubs(const Job& job, std::vector<UniqueFd>& held, ActuationKernel& kernel);
 Outcome configure_devices(const Job& job, ActuationKernel& kernel);
 Outcome free_hub_port(const Job& job, const std::vector<UniqueFd>& held, ActuationKernel& kernel);

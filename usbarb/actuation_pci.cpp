@@ -25,6 +25,7 @@ class Functions {
     /// With any driver if it had one before. Empty `former`: with what the kernel picks, if any.
     Result<void> give_to_host(const std::string& function, const std::string& former);
 
+    bool is_with_vfio(const std::string& function) const { return bound_driver(folder(function)) == vfio_driver; }
     bool present(const std::string& function) const { return path_exists(folder(function)); }
 
  private:
@@ -83,7 +84,10 @@ Result<void> Functions::bind(const FunctionWork& work, UndoList& undo, Outcome& 
     const std::string driver = bound_driver(folder(function));
     const std::string override = override_of(function);
     const bool ours = override == vfio_driver;
-    if (ours && driver == vfio_driver) return {};
+    if (ours && driver == vfio_driver) {
+        if (work.former_driver.empty()) outcome.former_drivers[function] = driver;
+        return {};
+    }
     // with our override and no driver an earlier try was interrupted, and what was there before is not known any more
     if (!ours || !driver.empty()) outcome.former_drivers[function] = driver;
     undo.add([this, function, driver, override = ours ? std::string() : override] {
@@ -178,13 +182,19 @@ Outcome return_to_host(const Job& job, ActuationKernel& kernel) {
             notes.push_back(work.path + " is gone");
             continue;
         }
+        if (work.former_driver == vfio_driver) {
+            notes.push_back(work.path + " stays with vfio-pci, where it was before it was claimed");
+            continue;
+        }
         auto gone = functions.let_go(work.path);
         if (!gone && functions.present(work.path)) failures.push_back(gone.error().message());
     }
     for (const auto& work : job.functions) {
-        if (!functions.present(work.path)) continue;
+        if (!functions.present(work.path) || work.former_driver == vfio_driver) continue;
         auto given = functions.give_to_host(work.path, work.former_driver);
-        if (!given && functions.present(work.path)) failures.push_back(given.error().message());
+        if (given || !functions.present(work.path)) continue;
+        // the claim is over once the function is off vfio-pci: a driver that is gone would keep it for ever
+        (functions.is_with_vfio(work.path) ? failures : notes).push_back(given.error().message());
     }
     if (failures.empty()) return {.done = true, .message = join(notes, "; ")};
     return {.message = join(failures, "; ")};

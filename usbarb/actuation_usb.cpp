@@ -177,6 +177,10 @@ Error port_error(const Error& error, const HubPorts& hub, uint8_t port) {
     return make_error(error.code, std::move(text));
 }
 
+std::string free_port_text(const HubPorts& hub, uint8_t port, const Error& error) {
+    return fmt::format("cannot free port {} of '{}': {}", port, hub.devnode, error.message());
+}
+
 Result<void> hold_ports(const Job& job, std::vector<UniqueFd>& held, ActuationKernel& kernel) {
     for (const auto& hub : job.hubs) {
         UniqueFd node = TRY(kernel.open_hub(hub.devnode));
@@ -206,9 +210,24 @@ Outcome detach_devices(const Job& job, ActuationKernel& kernel) {
     return work.done();
 }
 
-Outcome attach_devices(const Job& job, ActuationKernel& kernel) {
+/// The ports first, each by its call: other processes may have the same file open, so closing it here frees nothing.
+Outcome attach_devices(const Job& job, const std::vector<UniqueFd>& held, ActuationKernel& kernel) {
+    if (held.size() != job.hubs.size()) return {.message = "to free ports takes the open hub of each"};
     Work work(kernel);
-    return each_for_itself(job, work, [&](const std::string& device) { return work.attach(device); });
+    std::vector<std::string> failures;
+    for (size_t i = 0; i < held.size(); ++i) {
+        for (const uint8_t port : job.hubs[i].ports) {
+            const auto freed = kernel.release_port(held[i].get(), port);
+            // not held any more, or the hub went with its ports
+            const bool is_free = freed || freed.error().code == std::errc::operation_not_permitted ||
+                                 freed.error().code == std::errc::no_such_device;
+            if (!is_free) failures.push_back(free_port_text(job.hubs[i], port, freed.error()));
+        }
+    }
+    auto outcome = each_for_itself(job, work, [&](const std::string& device) { return work.attach(device); });
+    if (failures.empty()) return outcome;
+    if (!outcome.message.empty()) failures.push_back(outcome.message);
+    return {.message = join(failures, "; ")};
 }
 
 Outcome configure_devices(const Job& job, ActuationKernel& kernel) {
@@ -239,8 +258,7 @@ Outcome free_hub_port(const Job& job, const std::vector<UniqueFd>& held, Actuati
     const auto freed = kernel.release_port(hub, port);
     const bool was_free = !freed && freed.error().code == std::errc::operation_not_permitted;
     if (!freed && !was_free) {
-        return {.message =
-                    fmt::format("cannot free port {} of '{}': {}", port, job.hubs[0].devnode, freed.error().message())};
+        return {.message = free_port_text(job.hubs[0], port, freed.error())};
     }
     if (!was_free) undo.add([&kernel, hub, port] { return kernel.claim_port(hub, port); });
     for (const auto& device : work.present(job)) {

@@ -184,6 +184,21 @@ TEST_CASE("attach gives a configuration to a device that has none") {
         CHECK(carry(kernel, attach).done);
         CHECK(kernel.interface_driver("1-2:3.0") == "usb-storage");
     }
+    SUBCASE("once attach itself has freed the port of the hub that it got") {
+        Held held;
+        held.push_back(std::move(open_file("/dev/null", O_RDWR)).value());
+        kernel.busy_ports = {2};  // not held by this file: nothing to do
+        Job with_hub = attach;
+        with_hub.hubs = {{.devnode = "/dev/a", .ports = {2, 1}}};
+        CHECK_FALSE(carry(kernel, with_hub).done);
+        kernel.log.clear();
+        const Outcome outcome = carry_out(with_hub, held, kernel);
+        CAPTURE(outcome.message);
+        CHECK(outcome.done);
+        CHECK(kernel.log[0] == "release 2");
+        CHECK(kernel.log[1] == "release 1");
+        CHECK(kernel.interface_driver("1-2:3.0") == "usb-storage");
+    }
     SUBCASE("not against who took its authorization away") {
         std::ofstream(disk + "/authorized") << "0\n";
         const Outcome outcome = carry(kernel, attach);
@@ -274,11 +289,13 @@ TEST_CASE("functions go to vfio-pci and come back") {
     CHECK(outcome.former_drivers ==
           std::map<std::string, std::string>{{"0000:00:14.0", "xhci_hcd"}, {"0000:00:14.1", ""}});
 
-    // what is there already is left alone, and its former driver is not claimed to be vfio-pci
+    // what is there already is left alone, and what is known of it stays known
     kernel.log.clear();
-    const Outcome again = carry(kernel, vfio_job());
+    Job once_more = vfio_job();
+    once_more.functions[0].former_driver = "xhci_hcd";
+    const Outcome again = carry(kernel, once_more);
     CHECK(again.done);
-    CHECK(again.former_drivers.empty());
+    CHECK(again.former_drivers == std::map<std::string, std::string>{{"0000:00:14.1", "vfio-pci"}});
     CHECK(kernel.log.empty());
 
     Job back = vfio_job();
@@ -356,10 +373,26 @@ TEST_CASE("returned functions: nothing of others is touched, and what has no dri
         kernel.fail_at = 10;  // the first probe
         kernel.log.clear();
         const Outcome outcome = carry(kernel, back);
-        CHECK_FALSE(outcome.done);
+        CHECK(outcome.done);
         CHECK(says(outcome, "0000:00:14.0 has no driver any more"));
         CHECK(kernel.function_driver("0000:00:14.1") == "nvme");
         CHECK(kernel.override_of("0000:00:14.0") == "(null)");
+    }
+    SUBCASE("what was with vfio-pci before it was claimed stays there, with its override") {
+        REQUIRE(carry(kernel, vfio_job()).done);
+        const auto before = kernel.state();
+        for (auto& function : back.functions) function.former_driver = "vfio-pci";
+        kernel.log.clear();
+        const Outcome outcome = carry(kernel, back);
+        CHECK(outcome.done);
+        CHECK(says(outcome, "0000:00:14.1 stays with vfio-pci"));
+        CHECK(kernel.log.empty());
+        CHECK(kernel.state() == before);
+    }
+    SUBCASE("one that does not leave vfio-pci is a failure") {
+        REQUIRE(carry(kernel, vfio_job()).done);
+        kernel.fail_always = {"driver/unbind"};
+        CHECK_FALSE(carry(kernel, back).done);
     }
     SUBCASE("a function that went") {
         back.functions.push_back({.path = "0000:00:1e.0"});
