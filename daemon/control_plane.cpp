@@ -200,9 +200,10 @@ Result<void> ControlPlane::start_arbiter() {
                                          .boot_id = read_attribute(paths.proc + "/sys/kernel/random/boot_id"),
                                          .seen_plugs = seen_plugs(options_.run_dir + "/state.json"),
                                          .kernel = paths}));
-    bool settled = false;
-    TRY(arbiter_->start([&settled] { settled = true; }));
-    while (!settled && state_ == State::starting) TRY(loop_.run_once(std::chrono::seconds(1)));
+    // the object outlives a start that is given up
+    const auto settled = std::make_shared<bool>(false);
+    TRY(arbiter_->start([settled] { *settled = true; }));
+    while (!*settled && state_ == State::starting) TRY(loop_.run_once(std::chrono::seconds(1)));
     return {};
 }
 
@@ -215,10 +216,10 @@ Result<void> ControlPlane::start_nodes() {
     nodes_ = TRY(NodeService::open(loop_, *db_, hub_, *devices_, *supervisor_, paths, node_settings(config_)));
     nodes_->set_claims([this](const std::string& block) { return arbiter_->claimed_below(block); });
     arbiter_->set_nodes([this] { return nodes_->disks(); });
-    bool settled = false;
-    TRY(nodes_->resume([&settled] { settled = true; }));
+    const auto settled = std::make_shared<bool>(false);
+    TRY(nodes_->resume([settled] { *settled = true; }));
     // who waits for stord to be ready (a virtual machine manager) finds the nodes serving, as far as they can
-    while (!settled && state_ == State::starting) TRY(loop_.run_once(std::chrono::seconds(1)));
+    while (!*settled && state_ == State::starting) TRY(loop_.run_once(std::chrono::seconds(1)));
     return {};
 }
 
