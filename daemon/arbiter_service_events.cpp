@@ -45,7 +45,14 @@ void ArbiterService::Parts::changed(Changes changes) {
 }
 
 void ArbiterService::Parts::flush() {
-    const Changes changes = std::exchange(unsaved, {});
+    Changes changes = std::exchange(unsaved, {});
+    // other steps may have changed the claims since, and stored that
+    std::erase_if(changes, [this](Change& change) {
+        if (change.what == Change::What::removed) return false;
+        const auto now = ledger.arbiter().find_claim(change.claim.id);
+        if (now) change.claim = *now;
+        return !now;
+    });
     ledger.note(changes);
     std::vector<ClaimId> back;
     for (const auto& change : changes) {
