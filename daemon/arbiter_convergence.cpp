@@ -19,7 +19,8 @@ bool needs_drivers_moved(const ClaimLedger& ledger, const HeldHubs& hubs, const 
     const auto held = hubs.claims();
     const bool ports_are_free =
         claim.kind == ClaimKind::hub && std::find(held.begin(), held.end(), claim.id) == held.end();
-    return claim.phase == Phase::failed || ports_are_free || differs(ledger.arbiter(), claim);
+    return claim.phase == Phase::failed || claim.phase == Phase::pending || ports_are_free ||
+           differs(ledger.arbiter(), claim);
 }
 
 }  // namespace
@@ -31,7 +32,7 @@ void converge(ClaimLedger& ledger, HeldHubs& hubs, ClaimMaker& maker, ClaimRelea
         if (claim.state == ClaimState::releasing) {
             log::notice("{}: its release is carried on", summary_of(claim));
             given_up.push_back(claim.id);
-        } else if (claim.phase == Phase::pending) {
+        } else if (claim.phase == Phase::pending && !claim.origin.starts_with("rule:")) {
             log::notice("{}: rolled back, its request was never answered", summary_of(claim));
             given_up.push_back(claim.id);
         } else if (claim.state != ClaimState::lost && !claim.keep_drivers && needs_drivers_moved(ledger, hubs, claim)) {

@@ -4,6 +4,7 @@
 // thread only.
 //
 //   phase pending     never answered: rolled back          state releasing   rolled forward
+//                     of a rule, which nobody waits for: moved again
 //   phase done        drivers compared, moved again        phase failed      tried again
 //   phase none        drivers are the consumer's: nothing to do
 
