@@ -41,7 +41,8 @@ class Actuator {
     Actuator& operator=(const Actuator&) = delete;
 
     /// `done` comes exactly once and never before this returns, whatever happens to the program; it may run further
-    /// jobs. Of jobs that must wait for each other, in the order given. `in`: the hub of free_port; closed when done.
+    /// jobs. Of jobs that must wait for each other, in the order given. `in`: the hubs of free_port and attach; closed
+    /// when done.
     void run(usbarb::Job job, std::vector<UniqueFd> in, Done done);
 
     size_t running() const;  ///< without those of an earlier stord

@@ -3,6 +3,8 @@
 //     ├─ drivers are the consumer's ────────────────────────► answer
 //     └─ drivers.bring_about ─done: recorded (done) ────────► answer
 //                            └failed: undone, forgotten ────► answer
+//
+// A function that could not be undone is not forgotten: its claim stays as one whose release has failed.
 
 #include "daemon/arbiter_claims.hpp"
 
@@ -22,6 +24,8 @@ namespace {
 using usbarb::Change;
 using usbarb::Changes;
 using usbarb::ClaimId;
+using usbarb::ClaimRecord;
+using usbarb::ClaimState;
 using usbarb::Phase;
 
 void append(Changes& changes, Changes more) {
@@ -35,6 +39,29 @@ std::string blockers_text(const std::vector<usbarb::Blocker>& blockers) {
                            blocker.reason);
     }
     return out;
+}
+
+/// What went while drivers were moved for it, as a sentence; empty: nothing.
+std::string lost_meanwhile(const usbarb::Arbiter& arbiter, const std::vector<ClaimId>& fresh) {
+    for (const ClaimId id : fresh) {
+        const auto claim = arbiter.find_claim(id);
+        if (!claim) return "what was claimed was unplugged or released before drivers were off it";
+        if (claim->state == ClaimState::lost) {
+            return fmt::format("{} was unplugged before drivers were off it", usbarb::to_text(claim->target));
+        }
+    }
+    return "";
+}
+
+/// Where a function goes back to, if it is known better now. A function that a claim had moved to vfio-pci before was
+/// not there by itself.
+std::optional<std::string> former_driver(const ClaimRecord& claim, const ClaimDrivers::Outcome& outcome) {
+    if (claim.kind != usbarb::ClaimKind::controller) return std::nullopt;
+    const auto former = outcome.former_drivers.find(claim.target.controller);
+    if (former == outcome.former_drivers.end()) return std::nullopt;
+    const bool first = claim.phase == Phase::pending;
+    if (!first && (former->second.empty() || former->second == "vfio-pci")) return std::nullopt;
+    return former->second;
 }
 
 std::string targets_text(const std::vector<usbarb::Target>& targets) {
@@ -118,30 +145,58 @@ void ClaimMaker::finish(const std::shared_ptr<Work>& work, const ClaimDrivers::O
         for (const auto& [id, message] : outcome.failures) {
             if (std::find(reasons.begin(), reasons.end(), message) == reasons.end()) reasons.push_back(message);
         }
-        return undo(*work, join(reasons, "; "));
+        return undo(*work, join(reasons, "; "), outcome.not_undone);
     }
+    if (const std::string lost = lost_meanwhile(arbiter, work->fresh); !lost.empty())
+        return give_back(work, outcome, lost);
     Changes changes;
     std::vector<ClaimId> all = work->fresh;
     all.insert(all.end(), work->retried.begin(), work->retried.end());
     for (const ClaimId id : all) {
         const auto claim = arbiter.find_claim(id);
         if (!claim) continue;
-        const auto former = outcome.former_drivers.find(claim->target.controller);
-        const bool known = claim->kind == usbarb::ClaimKind::controller && former != outcome.former_drivers.end();
-        append(changes, arbiter.set_phase(id, Phase::done, "", known ? std::optional(former->second) : std::nullopt));
+        append(changes, arbiter.set_phase(id, Phase::done, "", former_driver(*claim, outcome)));
     }
     ledger_.note(changes);
     wait_for_earlier(work);
 }
 
+/// All or nothing: what came through goes back with what did not.
+void ClaimMaker::give_back(const std::shared_ptr<Work>& work, const ClaimDrivers::Outcome& made,
+                           const std::string& why) {
+    std::vector<ClaimId> left;
+    for (const ClaimId id : work->fresh) {
+        const auto claim = ledger_.arbiter().find_claim(id);
+        if (!claim) continue;
+        ledger_.note(ledger_.arbiter().set_phase(id, Phase::pending, "", former_driver(*claim, made)));
+        left.push_back(id);
+    }
+    drivers_.take_back(left, [this, work, why](const ClaimDrivers::Outcome& outcome) {
+        std::set<ClaimId> not_undone;
+        std::string all = why;
+        for (const auto& [id, message] : outcome.failures) {
+            not_undone.insert(id);
+            all += "; drivers are not all back: " + message;
+        }
+        undo(*work, all, not_undone);
+    });
+}
+
 /// The drivers are back already, as far as they could be brought back.
-void ClaimMaker::undo(Work& work, const std::string& why) {
+void ClaimMaker::undo(Work& work, const std::string& why, const std::set<ClaimId>& not_undone) {
     crash_point(CrashPoint::rollback);
     auto& arbiter = ledger_.arbiter();
     Changes changes;
     for (const ClaimId id : work.fresh) {
         append(changes, arbiter.begin_release(id, false));
-        append(changes, arbiter.finish_release(id, wall_now()));
+        const auto claim = arbiter.find_claim(id);
+        if (!claim) continue;
+        // with vfio-pci it is nobody else's to use, and whoever releases it tries again
+        if (claim->kind == usbarb::ClaimKind::controller && not_undone.contains(id)) {
+            append(changes, arbiter.set_phase(id, Phase::failed, why));
+        } else {
+            append(changes, arbiter.finish_release(id, wall_now()));
+        }
     }
     for (const ClaimId id : work.retried) append(changes, arbiter.set_phase(id, Phase::failed, why));
     ledger_.note(changes);
@@ -165,7 +220,11 @@ void ClaimMaker::wait_for_earlier(const std::shared_ptr<Work>& work) {
 
 void ClaimMaker::bring_about_again(const std::vector<ClaimId>& claims) {
     for (const ClaimId id : claims) {
-        if (!drivers_.busy({id})) bring_one_about_again(id);
+        if (!again_.insert(id).second) continue;
+        drivers_.when_idle({id}, [this, id] {
+            again_.erase(id);
+            bring_one_about_again(id);
+        });
     }
 }
 
@@ -173,6 +232,8 @@ void ClaimMaker::bring_one_about_again(ClaimId id) {
     auto& arbiter = ledger_.arbiter();
     const auto claim = arbiter.find_claim(id);
     if (!claim || claim->keep_drivers) return;
+    // meanwhile
+    if (claim->state == ClaimState::releasing || claim->state == ClaimState::lost) return;
     if (const std::string use = host_use_below(arbiter, *claim); !use.empty()) {
         const std::string message = fmt::format("the host uses it: {}; end that and claim it again", use);
         log::warning("{}: {}", summary_of(*claim), message);
@@ -181,8 +242,10 @@ void ClaimMaker::bring_one_about_again(ClaimId id) {
     drivers_.bring_about({id}, [this, id](const ClaimDrivers::Outcome& outcome) {
         const auto failed = outcome.failures.find(id);
         if (failed != outcome.failures.end()) log::warning("claim {} is not in force: {}", id, failed->second);
+        const auto now = ledger_.arbiter().find_claim(id);
+        if (!now) return;
         ledger_.note(ledger_.arbiter().set_phase(id, outcome.done() ? Phase::done : Phase::failed,
-                                                 outcome.done() ? "" : failed->second));
+                                                 outcome.done() ? "" : failed->second, former_driver(*now, outcome)));
     });
 }
 

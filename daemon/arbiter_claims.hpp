@@ -3,6 +3,8 @@
 // only.
 
 #include <functional>
+#include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,19 +29,21 @@ class ClaimMaker {
     void claim(const usbarb::Request& request, const std::string& author, Done done);
 
     /// Established claims whose drivers are not (or no longer) as they should be: each by itself; what fails is shown
-    /// as the claim's phase. Those that are being worked on are left to that.
+    /// as the claim's phase. Those that are being worked on have their turn after that.
     void bring_about_again(const std::vector<usbarb::ClaimId>& claims);
 
  private:
     struct Work;
     void bring_about(const std::shared_ptr<Work>& work);
     void finish(const std::shared_ptr<Work>& work, const ClaimDrivers::Outcome& outcome);
-    void undo(Work& work, const std::string& why);
+    void give_back(const std::shared_ptr<Work>& work, const ClaimDrivers::Outcome& made, const std::string& why);
+    void undo(Work& work, const std::string& why, const std::set<usbarb::ClaimId>& not_undone);
     void wait_for_earlier(const std::shared_ptr<Work>& work);
     void bring_one_about_again(usbarb::ClaimId id);
 
     ClaimLedger& ledger_;
     ClaimDrivers& drivers_;
+    std::set<usbarb::ClaimId> again_;  ///< wait for their turn
 };
 
 }  // namespace storctl

@@ -11,9 +11,22 @@ using usbarb::Action;
 using usbarb::ClaimId;
 using usbarb::Job;
 
-/// What ends what this job has done. Ports are given back by closing the hubs.
+bool is_there(const usbarb::Arbiter& arbiter, const std::string& devnode) {
+    bool there = false;
+    arbiter.each_device([&](const usbarb::Arbiter::DeviceView& view) {
+        if (view.present && view.facts->devnode() == devnode) there = true;
+    });
+    arbiter.each_controller([&](const usbarb::Arbiter::ControllerView& view) {
+        for (const uint16_t bus : view.facts->buses) {
+            if (bus != 0 && devnode == root_hub_node(bus)) there = true;
+        }
+    });
+    return there;
+}
+
+/// What ends what this job has done.
 Job undoing(const Job& job, const usbarb::Outcome& outcome) {
-    if (job.action != Action::bind_vfio) return {.action = Action::attach, .devices = job.devices};
+    if (job.action != Action::bind_vfio) return {.action = Action::attach, .devices = job.devices, .hubs = job.hubs};
     Job out{.action = Action::return_functions, .functions = job.functions};
     for (auto& function : out.functions) {
         const auto former = outcome.former_drivers.find(function.path);
@@ -48,17 +61,20 @@ struct ClaimDrivers::Batch {
 ClaimDrivers::ClaimDrivers(const usbarb::Arbiter& arbiter, HeldHubs& hubs, Run run, usbarb::KernelPaths paths)
     : arbiter_(arbiter), hubs_(hubs), run_(std::move(run)), paths_(std::move(paths)) {}
 
-void ClaimDrivers::start(std::vector<ClaimJob> jobs, std::function<void(std::shared_ptr<Batch>)> done) {
+void ClaimDrivers::start(std::vector<ClaimJob> jobs, std::function<void(std::shared_ptr<Batch>)> done,
+                         std::vector<std::vector<UniqueFd>> in) {
     const auto batch = std::make_shared<Batch>();
     for (auto& work : jobs) batch->entries.push_back({.work = std::move(work), .outcome = {}, .held = {}});
+    in.resize(batch->entries.size());
     batch->running = batch->entries.size();
     if (batch->running == 0) return done(batch);
     for (size_t i = 0; i < batch->entries.size(); ++i) {
-        run_(batch->entries[i].work.job, {}, [batch, i, done](usbarb::Outcome outcome, std::vector<UniqueFd> held) {
-            batch->entries[i].outcome = std::move(outcome);
-            batch->entries[i].held = std::move(held);
-            if (--batch->running == 0) done(batch);
-        });
+        run_(batch->entries[i].work.job, std::move(in[i]),
+             [batch, i, done](usbarb::Outcome outcome, std::vector<UniqueFd> held) {
+                 batch->entries[i].outcome = std::move(outcome);
+                 batch->entries[i].held = std::move(held);
+                 if (--batch->running == 0) done(batch);
+             });
     }
 }
 
@@ -87,6 +103,8 @@ void ClaimDrivers::bring_about(const std::vector<ClaimId>& claims, Done done) {
 
 void ClaimDrivers::keep(const ClaimJob& work, std::vector<UniqueFd> held) {
     for (size_t i = 0; i < held.size() && i < work.job.hubs.size(); ++i) {
+        // it went while the job ran, and nobody will tell of that again
+        if (!is_there(arbiter_, work.job.hubs[i].devnode)) continue;
         hubs_.hold(work.claims.front(), work.job.hubs[i], std::move(held[i]));
     }
 }
@@ -95,38 +113,67 @@ void ClaimDrivers::keep(const ClaimJob& work, std::vector<UniqueFd> held) {
 void ClaimDrivers::undo(const std::shared_ptr<Batch>& batch, Done done) {
     Outcome outcome;
     std::vector<ClaimJob> jobs;
+    std::vector<std::vector<UniqueFd>> files;
     for (auto& entry : batch->entries) {
         if (entry.outcome.done) {
-            entry.held.clear();
             jobs.push_back({.claims = entry.work.claims, .job = undoing(entry.work.job, entry.outcome)});
+            files.push_back(std::move(entry.held));
+            jobs.back().job.hubs.resize(files.back().size());
             continue;
         }
         for (const ClaimId claim : entry.work.claims) outcome.failures[claim] = entry.outcome.message;
     }
-    start(std::move(jobs), [outcome, done = std::move(done)](const std::shared_ptr<Batch>& undone) mutable {
+    const auto finish = [outcome, done = std::move(done)](const std::shared_ptr<Batch>& undone) mutable {
         for (const auto& entry : undone->entries) {
             if (entry.outcome.done) continue;
             for (const ClaimId claim : entry.work.claims) {
                 outcome.failures[claim] = fmt::format("drivers are not all back: {}", entry.outcome.message);
+                outcome.not_undone.insert(claim);
             }
         }
         done(std::move(outcome));
-    });
+    };
+    start(std::move(jobs), finish, std::move(files));
 }
 
 void ClaimDrivers::take_back(const std::vector<ClaimId>& claims, Done done) {
-    for (const ClaimId claim : claims) hubs_.close(claim);
+    auto jobs = jobs_to_take_back(arbiter_, claims);
+    auto files = give_back_ports(jobs, claims);
     begin_work(claims);
-    start(jobs_to_take_back(arbiter_, claims),
-          [this, claims, done = std::move(done)](const std::shared_ptr<Batch>& batch) {
-              Outcome outcome;
-              for (const auto& entry : batch->entries) {
-                  if (entry.outcome.done) continue;
-                  for (const ClaimId claim : entry.work.claims) outcome.failures[claim] = entry.outcome.message;
-              }
-              done(std::move(outcome));
-              end_work(claims);
-          });
+    const auto finish = [this, claims, done = std::move(done)](const std::shared_ptr<Batch>& batch) {
+        for (const ClaimId claim : claims) hubs_.close(claim);
+        Outcome outcome;
+        for (const auto& entry : batch->entries) {
+            for (const ClaimId claim : entry.work.claims) {
+                if (entry.outcome.message.empty()) continue;
+                (entry.outcome.done ? outcome.notes : outcome.failures)[claim] = entry.outcome.message;
+            }
+        }
+        done(std::move(outcome));
+        end_work(claims);
+    };
+    start(std::move(jobs), finish, std::move(files));
+}
+
+/// The held hubs of these claims go along with the jobs that bring their devices back. Gives their files, by job.
+std::vector<std::vector<UniqueFd>> ClaimDrivers::give_back_ports(std::vector<ClaimJob>& jobs,
+                                                                 const std::vector<ClaimId>& claims) const {
+    std::vector<std::vector<UniqueFd>> files(jobs.size());
+    for (const ClaimId claim : claims) {
+        auto lent = hubs_.lend(claim);
+        if (lent.hubs.empty()) continue;
+        auto job = std::find_if(jobs.begin(), jobs.end(), [claim](const ClaimJob& one) {
+            return one.job.action == Action::attach && one.claims == std::vector<ClaimId>{claim};
+        });
+        if (job == jobs.end()) {
+            jobs.push_back({.claims = {claim}, .job = {.action = Action::attach}});
+            job = std::prev(jobs.end());
+            files.emplace_back();
+        }
+        job->job.hubs = std::move(lent.hubs);
+        files[static_cast<size_t>(job - jobs.begin())] = std::move(lent.files);
+    }
+    return files;
 }
 
 void ClaimDrivers::run_for(ClaimId claim, usbarb::Job job, std::vector<UniqueFd> in,

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ class ClaimDrivers {
  public:
     struct Outcome {
         std::map<usbarb::ClaimId, std::string> failures;    ///< a claim that is not named had no trouble
+        std::set<usbarb::ClaimId> not_undone;               ///< of the failures: drivers are not as they were before
+        std::map<usbarb::ClaimId, std::string> notes;       ///< of what was taken back all the same
         std::map<std::string, std::string> former_drivers;  ///< by function
         bool done() const { return failures.empty(); }
     };
@@ -47,7 +50,11 @@ class ClaimDrivers {
         std::vector<usbarb::ClaimId> claims;
         std::function<void()> then;
     };
-    void start(std::vector<ClaimJob> jobs, std::function<void(std::shared_ptr<Batch>)> done);
+    /// `in`: files that jobs need, by job; what is missing is none.
+    void start(std::vector<ClaimJob> jobs, std::function<void(std::shared_ptr<Batch>)> done,
+               std::vector<std::vector<UniqueFd>> in = {});
+    std::vector<std::vector<UniqueFd>> give_back_ports(std::vector<ClaimJob>& jobs,
+                                                       const std::vector<usbarb::ClaimId>& claims) const;
     void keep(const ClaimJob& work, std::vector<UniqueFd> held);
     void undo(const std::shared_ptr<Batch>& batch, Done done);
     void begin_work(const std::vector<usbarb::ClaimId>& claims);

@@ -31,10 +31,14 @@ bool on_host_driver(const DeviceFacts& device) {
 void ClaimGuard::plugged(const DeviceFacts& device) {
     const auto& arbiter = ledger_.arbiter();
     const auto view = arbiter.device_at(device.socket, device.half);
-    if (!view || !view->present || view->claim == nullptr || !in_force(*view->claim)) return;
-    const ClaimRecord& claim = *view->claim;
+    if (!view || !view->present) return;
+    // whoever has the device itself: in a held port it gets no configuration but from here
     const ClaimRecord* const above = arbiter.covering(device.socket);
     if (above != nullptr && in_force(*above)) return plugged_below(device, above->id);
+    if (view->claim == nullptr || !in_force(*view->claim)) return;
+    const ClaimRecord& claim = *view->claim;
+    // work that began before it came or while it went may not have met it
+    if (drivers_.busy({claim.id})) return look_again(device, claim.id);
     // what has failed once is tried again when somebody asks for it
     const bool done = claim.phase == usbarb::Phase::done;
     if (claim.kind == usbarb::ClaimKind::device && done && on_host_driver(device)) {
@@ -44,16 +48,17 @@ void ClaimGuard::plugged(const DeviceFacts& device) {
     if (claim.kind == usbarb::ClaimKind::hub && device.hub && device.configured) hub_below(device, claim.id);
 }
 
+void ClaimGuard::look_again(const DeviceFacts& device, ClaimId once_idle) {
+    drivers_.when_idle({once_idle}, [this, socket = device.socket, half = device.half, node = device.devnode()] {
+        const auto view = ledger_.arbiter().device_at(socket, half);
+        if (!view || !view->present || view->facts->devnode() != node) return;
+        const DeviceFacts facts = *view->facts;
+        plugged(facts);
+    });
+}
+
 void ClaimGuard::plugged_below(const DeviceFacts& device, ClaimId hub_claim) {
-    if (drivers_.busy({hub_claim})) {
-        const auto again = [this, socket = device.socket, half = device.half, node = device.devnode()] {
-            const auto view = ledger_.arbiter().device_at(socket, half);
-            if (!view || !view->present || view->facts->devnode() != node) return;
-            const DeviceFacts facts = *view->facts;
-            plugged(facts);
-        };
-        return drivers_.when_idle({hub_claim}, again);
-    }
+    if (drivers_.busy({hub_claim})) return look_again(device, hub_claim);
     if (device.hub) return hub_below(device, hub_claim);
     if (!device.configured) {
         return run_once(device, hub_claim, {.action = Action::configure, .devices = {device.syspath}}, {});
@@ -66,13 +71,13 @@ void ClaimGuard::plugged_below(const DeviceFacts& device, ClaimId hub_claim) {
 void ClaimGuard::hub_below(const DeviceFacts& hub, ClaimId hub_claim) {
     const std::string node = hub.devnode();
     if (hub.configured && hub.ports > 0) {
-        if (hubs_.holds(node) || drivers_.busy({hub_claim})) return;
+        if (hubs_.holds(node)) return;
         const auto ports = ports_to_hold(hub, ledger_.arbiter().below(hub.socket));
         return run_once(hub, hub_claim, {.action = Action::hold_hub, .hubs = {ports}}, {});
     }
     const std::string above = hub_node_of(hub);
     const uint8_t port = port_of(hub.kernel_name);
-    if (tried_.contains(fmt::format("{} {}", to_text(Action::free_port), node))) return;
+    if (tried_.contains({hub_claim, Action::free_port, node})) return;
     auto file = hubs_.give_up_port(above, port);
     if (!file) return;
     std::vector<UniqueFd> in;
@@ -84,7 +89,7 @@ void ClaimGuard::hub_below(const DeviceFacts& hub, ClaimId hub_claim) {
 
 void ClaimGuard::unplugged(const DeviceFacts& device) {
     const std::string node = device.devnode();
-    std::erase_if(tried_, [&](const std::string& entry) { return entry.ends_with(" " + node); });
+    std::erase_if(tried_, [&](const Attempt& one) { return one.node == node; });
     if (!device.hub) return;
     hubs_.forget(node);
     const ClaimRecord* const above = ledger_.arbiter().covering(device.socket);
@@ -98,7 +103,8 @@ void ClaimGuard::unplugged(const DeviceFacts& device) {
 }
 
 void ClaimGuard::run_once(const DeviceFacts& device, ClaimId claim, usbarb::Job job, std::vector<UniqueFd> in) {
-    if (!tried_.insert(fmt::format("{} {}", to_text(job.action), device.devnode())).second) return;
+    std::erase_if(tried_, [this](const Attempt& one) { return !ledger_.arbiter().find_claim(one.claim); });
+    if (!tried_.insert({claim, job.action, device.devnode()}).second) return;
     drivers_.run_for(claim, std::move(job), std::move(in),
                      [this, claim, name = device.kernel_name](const usbarb::Outcome& outcome) {
                          if (outcome.done) return;
@@ -109,7 +115,7 @@ void ClaimGuard::run_once(const DeviceFacts& device, ClaimId claim, usbarb::Job 
 
 /// The node of the hub that the device is plugged into, on the same bus.
 std::string ClaimGuard::hub_node_of(const DeviceFacts& device) const {
-    if (hub_name_of(device.kernel_name).starts_with("usb")) return fmt::format("/dev/bus/usb/{:03}/001", device.bus);
+    if (hub_name_of(device.kernel_name).starts_with("usb")) return root_hub_node(device.bus);
     const auto view = ledger_.arbiter().device_at(device.socket.parent(), device.half);
     return view ? view->facts->devnode() : "";
 }

@@ -27,6 +27,14 @@ class ClaimGuard {
     void unplugged(const usbarb::DeviceFacts& device);
 
  private:
+    struct Attempt {
+        usbarb::ClaimId claim = 0;
+        usbarb::Action action{};
+        std::string node;
+        auto operator<=>(const Attempt&) const = default;
+    };
+    /// `plugged` once nobody works on this claim, if the device is still there then.
+    void look_again(const usbarb::DeviceFacts& device, usbarb::ClaimId once_idle);
     void plugged_below(const usbarb::DeviceFacts& device, usbarb::ClaimId hub_claim);
     void hub_below(const usbarb::DeviceFacts& hub, usbarb::ClaimId hub_claim);
     void run_once(const usbarb::DeviceFacts& device, usbarb::ClaimId claim, usbarb::Job job, std::vector<UniqueFd> in);
@@ -36,7 +44,7 @@ class ClaimGuard {
     ClaimDrivers& drivers_;
     HeldHubs& hubs_;
     ClaimMaker& maker_;
-    std::set<std::string> tried_;  ///< action and node: once per plug, also when it failed
+    std::set<Attempt> tried_;  ///< once per plug and claim, also when it failed
 };
 
 }  // namespace storctl

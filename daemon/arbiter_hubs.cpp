@@ -87,6 +87,22 @@ void HeldHubs::hold(ClaimId claim, const HubPorts& hub, UniqueFd file) {
     held_.push_back({.claim = claim, .hub = hub, .file = std::move(file)});
 }
 
+HeldHubs::Lent HeldHubs::lend(ClaimId claim) const {
+    Lent out;
+    for (const auto& held : held_) {
+        if (held.claim != claim) continue;
+        UniqueFd second(::fcntl(held.file.get(), F_DUPFD_CLOEXEC, 0));
+        if (!second) {
+            log::warning("ports of {} are free only once the service manager lets go of them: {}", held.hub.devnode,
+                         errno_error("").message());
+            continue;
+        }
+        out.hubs.push_back(held.hub);
+        out.files.push_back(std::move(second));
+    }
+    return out;
+}
+
 void HeldHubs::close(ClaimId claim) {
     std::erase_if(held_, [&](const Held& held) {
         if (held.claim == claim) tell_store(stored_name(held.claim, held.hub), nullptr);

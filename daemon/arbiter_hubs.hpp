@@ -20,7 +20,14 @@ class HeldHubs {
     void adopt();
 
     void hold(usbarb::ClaimId claim, const usbarb::HubPorts& hub, UniqueFd file);
-    /// Closes the hubs of this claim: its ports are the host's again.
+    struct Lent {
+        std::vector<usbarb::HubPorts> hubs;
+        std::vector<UniqueFd> files;  ///< one per hub
+    };
+    /// Second descriptors of what this claim holds, to give its ports back with.
+    Lent lend(usbarb::ClaimId claim) const;
+    /// Closes the hubs of this claim, here and in the store. A port that was not given back stays held until the
+    /// service manager has done the same, which takes its time.
     void close(usbarb::ClaimId claim);
     /// The hub went: its files are of no use any more.
     void forget(const std::string& devnode);

@@ -128,6 +128,8 @@ std::string hub_name_of(const std::string& kernel_name) {
     return "usb" + kernel_name.substr(0, kernel_name.find('-'));
 }
 
+std::string root_hub_node(uint16_t bus) { return fmt::format("/dev/bus/usb/{:03}/001", bus); }
+
 usbarb::HubPorts ports_to_hold(const DeviceFacts& hub, const std::vector<const DeviceFacts*>& below) {
     usbarb::HubPorts out{.devnode = hub.devnode()};
     for (int port = 1; port <= hub.ports; ++port) {

@@ -38,4 +38,7 @@ uint8_t port_of(const std::string& kernel_name);
 /// "1-2" of "1-2.4"; "usb1" of "1-2".
 std::string hub_name_of(const std::string& kernel_name);
 
+/// The node of a bus' own hub.
+std::string root_hub_node(uint16_t bus);
+
 }  // namespace storctl

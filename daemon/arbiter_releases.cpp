@@ -77,11 +77,17 @@ void ClaimReleases::finish(const std::vector<ClaimId>& claims, const ClaimDriver
     Changes changes;
     std::vector<std::string> controllers;
     std::vector<std::string> failures;
+    bool wait = false;  // drivers that nobody here moved come back in their consumer's time
     for (const ClaimId id : claims) {
         const auto failed = outcome.failures.find(id);
         if (failed != outcome.failures.end()) {
             append(changes, arbiter.set_phase(id, Phase::failed, failed->second));
             log::warning("release of claim {}: {}", id, failed->second);
+        }
+        const auto note = outcome.notes.find(id);
+        if (const auto one = arbiter.find_claim(id); one && note != outcome.notes.end()) {
+            append(changes, arbiter.set_phase(id, one->phase, note->second));
+            log::warning("release of claim {}: {}", id, note->second);
         }
         const auto claim = arbiter.find_claim(id);
         if (!claim) continue;
@@ -92,7 +98,10 @@ void ClaimReleases::finish(const std::vector<ClaimId>& claims, const ClaimDriver
             continue;
         }
         released.claims.push_back(*claim);
-        if (claim->kind == ClaimKind::controller) controllers.push_back(claim->target.controller);
+        if (claim->kind == ClaimKind::controller) {
+            controllers.push_back(claim->target.controller);
+            if (!claim->keep_drivers) wait = true;
+        }
         append(changes, arbiter.finish_release(id, wall_now()));
         log::notice("{}: released", summary_of(*claim));
     }
@@ -106,6 +115,10 @@ void ClaimReleases::finish(const std::vector<ClaimId>& claims, const ClaimDriver
     }
     if (!uncovered.empty()) hooks_.uncovered(uncovered);
     if (controllers.empty()) return done(std::move(released));
+    if (!wait) {
+        wait_for_devices(std::move(controllers), [] {});
+        return done(std::move(released));
+    }
     wait_for_devices(std::move(controllers), [released = std::move(released), done] { done(released); });
 }
 

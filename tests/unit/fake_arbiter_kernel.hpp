@@ -41,7 +41,9 @@ struct FakeMachine {
     std::set<std::string> unreadable;  ///< controllers and sysfs paths: there, and not to be read by a scan
     std::set<std::string> unsettled;   ///< sysfs paths
     std::vector<Job> jobs;
+    std::vector<size_t> files_in;           ///< that came with each of the jobs
     std::map<Action, std::string> failing;  ///< these jobs fail and say so
+    std::map<Action, std::string> notes;    ///< what jobs of this kind have to say when they succeed
     bool hold_jobs = false;                 ///< jobs wait until `finish_jobs`
     bool fail_scans = false;
     size_t scans = 0;
@@ -77,7 +79,7 @@ struct FakeMachine {
     usbarb::Outcome carry_out(const Job& job, std::vector<UniqueFd>& held) {
         if (const auto failure = failing.find(job.action); failure != failing.end())
             return {.message = failure->second};
-        usbarb::Outcome outcome{.done = true};
+        usbarb::Outcome outcome{.done = true, .message = notes[job.action]};
         switch (job.action) {
             case Action::hold_hub:
                 for (size_t i = 0; i < job.hubs.size(); ++i) held.emplace_back(::memfd_create("hub", MFD_CLOEXEC));
@@ -113,7 +115,10 @@ struct FakeMachine {
  private:
     void set_drivers(const Job& job, const std::string& driver) {
         for (const auto& path : job.devices) {
-            for (auto& interface : devices.at(path).interfaces) interface.driver = driver;
+            // what went meanwhile is no failure
+            const auto device = devices.find(path);
+            if (device == devices.end()) continue;
+            for (auto& interface : device->second.interfaces) interface.driver = driver;
         }
     }
 };
@@ -139,8 +144,9 @@ class FakeKernel final : public ArbiterKernel {
             done(UseScan{.uses = machine_.uses});
         });
     }
-    void run(Job job, std::vector<UniqueFd>, Actuator::Done done) override {
+    void run(Job job, std::vector<UniqueFd> in, Actuator::Done done) override {
         machine_.jobs.push_back(job);
+        machine_.files_in.push_back(in.size());
         waiting_.push_back({std::move(job), std::move(done)});
         if (!machine_.hold_jobs) finish_jobs();
     }

@@ -359,3 +359,55 @@ TEST_CASE("what makes no sense is refused by the parameter's name") {
     CHECK(host->call("Claim", optional).parameters["claims"].empty());
     CHECK(host.idle());
 }
+
+TEST_CASE("a device that goes and returns while it is taken off the host's drivers is taken off again") {
+    Host host;
+    host.machine.hold_jobs = true;
+    const auto claim = host->begin("Claim", ArbiterStand::claim_of({"1-1"}, "vm:web1"));
+    REQUIRE(host->wait([&] { return host.machine.jobs.size() == 1; }));
+    host->unplug("1-1");
+    SUBCASE("it is back by then") {
+        host->kernel().finish_jobs();
+        host->plug({.where = xhci + "/1", .serial = "ONE", .address = 40});
+        REQUIRE(host->end(claim).error.empty());
+        host.machine.devices.at("/sys/1-1").interfaces[0].driver = "usb-storage";
+        host.machine.hold_jobs = false;
+        host->kernel().finish_jobs();
+        CHECK(host->wait([&] { return host.machine.driver_of("1-1") == ""; }));
+        CHECK(host->wait([&] { return host->stored() == Strings{xhci + "/1 vm:web1 active done"}; }));
+    }
+    SUBCASE("it is still away: the request has failed, and nothing is claimed") {
+        host.machine.hold_jobs = false;
+        host->kernel().finish_jobs();
+        const auto answer = host->end(claim);
+        CHECK(answer.error == "Failed");
+        CHECK(host->claims().empty());
+        CHECK(host->stored().empty());
+    }
+}
+
+TEST_CASE("a function that is left without a driver is free all the same, and its release says so") {
+    Host host;
+    REQUIRE(host->claim({"pci"}, "vm:web1").error.empty());
+    host.machine.notes[Action::return_functions] = xhci + " has no driver any more";
+    const auto released = host->release("vm:web1");
+    REQUIRE(released.error.empty());
+    CHECK(released.parameters["released"][0]["message"] == xhci + " has no driver any more");
+    CHECK(host->claims().empty());
+}
+
+TEST_CASE("a function that could not be given back when its request failed stays claimed") {
+    Host host;
+    REQUIRE(host->claim({"1-3"}, "vm:web1").error.empty());
+    host.machine.failing[Action::detach] = "no";
+    host.machine.failing[Action::return_functions] = "a virtual machine holds it";
+    host.machine.controllers["0000:00:15.0"] = usbarb::testing::usb_controller("0000:00:15.0");
+    host->service().rescan().value();
+    Json wanted = ArbiterStand::claim_of({"1-1"}, "vm:web2");
+    wanted["targets"].push_back(ArbiterStand::pci("0000:00:15.0"));
+    CHECK(host->call("Claim", wanted).error == "Failed");
+    CHECK(host->claims() == Strings{xhci + "/3 vm:web1 active done", "0000:00:15.0 vm:web2 releasing failed"});
+    host.machine.failing.clear();
+    CHECK(host->release("vm:web2").error.empty());
+    CHECK(host->claims().size() == 1);
+}

@@ -149,6 +149,53 @@ TEST_CASE("held hubs are put into the service manager's store and taken out at t
     ::unsetenv("NOTIFY_SOCKET");
 }
 
+TEST_CASE("a hub's ports are given back by its release, before devices are, and only then out of the store") {
+    Host host;
+    REQUIRE(host->claim({"1-2"}, "vm:web1").error.empty());
+    REQUIRE(host->release("vm:web1").error.empty());
+    REQUIRE(host.machine.actions() == Actions{Action::hold_hub, Action::attach});
+    CHECK(texts(host.machine.jobs[1].hubs) == Strings{"/dev/bus/usb/001/003:1,2,3", "/dev/bus/usb/001/005:1,2,3,4"});
+    CHECK(host.machine.files_in[1] == 2);
+
+    // also with nothing to attach
+    REQUIRE(host->claim({"1-2"}, "vm:web1").error.empty());
+    REQUIRE(host->call("Release", {{"holder", "vm:web1"}, {"keep_off", true}}).error.empty());
+    CHECK(host.machine.jobs.back().devices.empty());
+    CHECK(host.machine.files_in.back() == 2);
+}
+
+TEST_CASE("what comes below a held hub is configured whoever has claimed it") {
+    Host host;
+    REQUIRE(host->claim({"1-2"}, "vm:web1").error.empty());
+    REQUIRE(host->claim({"1-2.1"}, "vm:web1", {{"keep_drivers", true}}).error.empty());
+    host->unplug("1-2.1");
+    DeviceFacts& back = host.machine.put({.where = xhci + "/2.1", .serial = "A", .address = 20});
+    back.configured = false;
+    back.interfaces.clear();
+    host->plug_again("1-2.1");
+    CHECK(host->wait([&] { return host.machine.devices.at("/sys/1-2.1").configured; }));
+}
+
+TEST_CASE("a hub that goes and returns while its ports are being held is held where it is now") {
+    Host host;
+    host.machine.hold_jobs = true;
+    const auto claim = host->begin("Claim", ArbiterStand::claim_of({"1-2"}, "vm:web1"));
+    REQUIRE(host->wait([&] { return host.machine.jobs.size() == 1; }));
+    for (const char* name : {"1-2.4.1", "1-2.4", "1-2.1", "1-2"}) host->unplug(name);
+    host->plug({.where = xhci + "/2", .hub = true, .address = 30});
+    host.machine.hold_jobs = false;
+    host->kernel().finish_jobs();
+    REQUIRE(host->end(claim).error.empty());
+    CHECK(host->wait([&] {
+        return std::any_of(host.machine.jobs.begin(), host.machine.jobs.end(), [](const Job& job) {
+            return job.action == Action::hold_hub && texts(job.hubs) == Strings{"/dev/bus/usb/001/030:1,2,3,4"};
+        });
+    }));
+    REQUIRE(host->release("vm:web1").error.empty());
+    // the file of the hub that went is not kept
+    CHECK(texts(host.machine.jobs.back().hubs) == Strings{"/dev/bus/usb/001/030:1,2,3,4"});
+}
+
 // ---- rules
 
 TEST_CASE("a rule claims when a device is plugged in, once udev has settled it, and not what is there already") {
