@@ -26,7 +26,30 @@ using usbarb::ClaimState;
 using usbarb::DeviceFacts;
 
 constexpr std::chrono::seconds longest_start{10};
+constexpr std::chrono::seconds look_again_after{10};
 constexpr size_t state_file_limit_bytes = 64 << 20;
+
+bool is_unconfirmed(const ClaimRecord& claim) {
+    return claim.state == ClaimState::provisional && claim.origin == "libvirt" && !claim.observed;
+}
+
+bool is_open(const Arbiter& arbiter, const ClaimRecord& claim) {
+    bool open = false;
+    const auto look = [&open](const std::vector<usbarb::Use>& uses) {
+        for (const auto& use : uses) {
+            if (use.kind == usbarb::UseKind::open || use.kind == usbarb::UseKind::usbfs) open = true;
+        }
+    };
+    arbiter.each_device([&](const Arbiter::DeviceView& view) {
+        const auto& socket = view.facts->socket;
+        if (view.present && (socket == claim.target || socket.is_below(claim.target))) look(*view.uses);
+    });
+    arbiter.each_controller([&](const Arbiter::ControllerView& view) {
+        if (view.facts->path != claim.target.controller || claim.kind != ClaimKind::controller) return;
+        for (const auto& [unit, uses] : view.uses) look(*uses);
+    });
+    return open;
+}
 
 std::string plug_name(const std::string& socket, const std::string& devnode) { return socket + " " + devnode; }
 
@@ -70,7 +93,7 @@ Result<void> ArbiterService::Parts::open() {
                                       .uses = *uses,
                                       .refresh = [this] { return refresh(); }},
                   options.settings);
-    deadline = TRY(loop.add_timer(std::chrono::microseconds(0), priority::node_timers, [this] { expire(); }));
+    deadline = TRY(loop.add_timer(std::chrono::microseconds(0), priority::node_timers, [this] { deadline_came(); }));
     deadline.enable(false);
     start_limit = TRY(loop.add_timer(longest_start, priority::node_timers, [this] {
         log::warning("what this host uses of its USB devices is still not known; starting without");
@@ -133,6 +156,28 @@ void ArbiterService::Parts::arm_deadline() {
     const auto next = ledger.arbiter().next_deadline();
     if (!next) return deadline.enable(false);
     deadline.arm(std::max(std::chrono::seconds(0), *next - wall_now()));
+}
+
+/// A machine that has its device open runs, though nobody said so: before its claim ends, a fresh look.
+void ArbiterService::Parts::deadline_came() {
+    const auto now = wall_now();
+    const auto claims = ledger.arbiter().claims();
+    const bool look = std::any_of(claims.begin(), claims.end(), [now](const ClaimRecord& claim) {
+        return is_unconfirmed(claim) && claim.deadline && *claim.deadline <= now;
+    });
+    if (!look) return expire();
+    uses->look([this](const Result<void>& looked) {
+        // unknown is not unused
+        if (!looked) return deadline.arm(look_again_after);
+        const auto late = wall_now();
+        for (const auto& claim : ledger.arbiter().claims()) {
+            if (!is_unconfirmed(claim) || !claim.deadline || *claim.deadline > late) continue;
+            if (!is_open(ledger.arbiter(), claim)) continue;
+            log::warning("{}: not confirmed in time, but open: it is taken for confirmed", summary_of(claim));
+            ledger.note(ledger.arbiter().confirm(claim.holder, claim.origin));
+        }
+        expire();
+    });
 }
 
 void ArbiterService::Parts::expire() {

@@ -35,6 +35,7 @@ struct ArbiterService::Parts {
     std::map<std::string, usbarb::DeviceFacts> present() const;
 
     void arm_deadline();
+    void deadline_came();
     void expire();
     void settle();
 

@@ -411,3 +411,13 @@ TEST_CASE("a function that could not be given back when its request failed stays
     CHECK(host->release("vm:web2").error.empty());
     CHECK(host->claims().size() == 1);
 }
+
+TEST_CASE("a provisional claim whose device is open is taken for confirmed when its time is over") {
+    Host host;
+    host.restart({.settings = {.provisional_timeout = std::chrono::seconds(1)}, .boot_id = "boot-1"});
+    const Json provisional{{"provisional", true}, {"origin", "libvirt"}, {"keep_drivers", true}};
+    REQUIRE(host->claim({"1-1"}, "vm:web1", provisional).error.empty());
+    REQUIRE(host->claim({"1-3"}, "vm:web2", provisional).error.empty());
+    host.machine.uses[usbarb::testing::socket(xhci + "/1")] = {{.kind = UseKind::open, .text = "open by pid 7"}};
+    CHECK(host->wait([&] { return host->stored() == Strings{xhci + "/1 vm:web1 active none"}; }));
+}
