@@ -28,8 +28,14 @@ void UseWatch::look_soon() {
 }
 
 void UseWatch::look(std::function<void(Result<void>)> done) {
-    UseRequest request{.nodes = nodes_ ? nodes_() : std::map<std::string, std::string>(), .consoles = consoles_};
-    scan_(std::move(request), [this, done = std::move(done)](Result<UseScan> scan) { done(take(std::move(scan))); });
+    auto nodes = nodes_ ? nodes_() : Disks();
+    UseRequest request{.nodes = nodes, .consoles = consoles_};
+    scan_(std::move(request), [this, nodes = std::move(nodes), done = std::move(done)](Result<UseScan> scan) mutable {
+        // a node that was made meanwhile is not in what was found
+        const bool outdated = scan && nodes_ && nodes_() != nodes;
+        if (outdated) return look(std::move(done));
+        done(take(std::move(scan)));
+    });
 }
 
 Result<void> UseWatch::take(Result<UseScan> scan) {

@@ -21,7 +21,8 @@ class UseWatch {
     /// UseScanner::scan.
     using Scan = std::function<void(UseRequest, UseScanner::Done)>;
     /// Disks behind mediated nodes: kernel name → node's name.
-    using Nodes = std::function<std::map<std::string, std::string>()>;
+    using Disks = std::map<std::string, std::string>;
+    using Nodes = std::function<Disks()>;
 
     static Result<std::unique_ptr<UseWatch>> open(EventLoop& loop, ClaimLedger& ledger, Scan scan);
 

@@ -200,6 +200,13 @@ Result<void> ControlPlane::start_arbiter() {
                                          .boot_id = read_attribute(paths.proc + "/sys/kernel/random/boot_id"),
                                          .seen_plugs = seen_plugs(options_.run_dir + "/state.json"),
                                          .kernel = paths}));
+    // nodes that an earlier stord left serving are not adopted yet
+    const auto records = TRY(db_->nodes());
+    std::map<std::string, std::string> disks;
+    for (const auto& record : records) {
+        if (const std::string block = block_name(record); !block.empty()) disks[block] = record.name;
+    }
+    arbiter_->set_nodes([disks] { return disks; });
     // the object outlives a start that is given up
     const auto settled = std::make_shared<bool>(false);
     TRY(arbiter_->start([settled] { *settled = true; }));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -41,10 +42,12 @@ struct FakeMachine {
     std::set<std::string> unreadable;  ///< controllers and sysfs paths: there, and not to be read by a scan
     std::set<std::string> unsettled;   ///< sysfs paths
     std::vector<Job> jobs;
-    std::vector<size_t> files_in;           ///< that came with each of the jobs
-    std::map<Action, std::string> failing;  ///< these jobs fail and say so
-    std::map<Action, std::string> notes;    ///< what jobs of this kind have to say when they succeed
-    bool hold_jobs = false;                 ///< jobs wait until `finish_jobs`
+    std::vector<size_t> files_in;                 ///< that came with each of the jobs
+    std::map<Action, std::string> failing;        ///< these jobs fail and say so
+    std::map<Action, std::string> notes;          ///< what jobs of this kind have to say when they succeed
+    bool hold_jobs = false;                       ///< jobs wait until `finish_jobs`
+    std::map<std::string, usbarb::Socket> disks;  ///< by kernel name: where they are plugged in
+    std::function<void()> during_scan;
     bool fail_scans = false;
     size_t scans = 0;
     bool devices_return_late = false;  ///< after a function's return its devices come only by `plug`
@@ -137,11 +140,16 @@ class FakeKernel final : public ArbiterKernel {
     }
     Result<void> rescan() override { return refresh(); }
     bool monitoring() const override { return true; }
-    void scan(UseRequest, UseScanner::Done done) override {
+    void scan(UseRequest request, UseScanner::Done done) override {
         ++machine_.scans;
-        box_->post([this, done = std::move(done)] {
+        if (machine_.during_scan) machine_.during_scan();
+        box_->post([this, request = std::move(request), done = std::move(done)] {
             if (machine_.fail_scans) return done(make_error(std::errc::io_error, "no scan"));
-            done(UseScan{.uses = machine_.uses});
+            UseScan found{.uses = machine_.uses};
+            for (const auto& [disk, node] : request.nodes) {
+                found.uses[machine_.disks.at(disk)].push_back({.kind = UseKind::node, .text = "behind node " + node});
+            }
+            done(std::move(found));
         });
     }
     void run(Job job, std::vector<UniqueFd> in, Actuator::Done done) override {

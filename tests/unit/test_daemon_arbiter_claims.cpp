@@ -125,6 +125,18 @@ TEST_CASE("what the host uses at the moment of the request counts, though nothin
     CHECK(host->claim({"1-1"}, "vm:web1").error.empty());
 }
 
+TEST_CASE("a node that is made while use is being looked at stands in the way of its disk") {
+    Host host;
+    std::map<std::string, std::string> nodes;
+    host->service().set_nodes([&nodes] { return nodes; });
+    host.machine.disks["sda"] = usbarb::testing::socket(xhci + "/1");
+    host.machine.during_scan = [&nodes] { nodes["sda"] = "web1"; };
+    const auto answer = host->claim({"1-1"}, "vm:web1");
+    CHECK(answer.error == "Refused");
+    CHECK(answer.parameters["blockers"][0]["reason"] == "behind node web1");
+    CHECK(host.machine.jobs.empty());
+}
+
 TEST_CASE("when it cannot be found out what is used, nothing is given") {
     Host host;
     host.machine.fail_scans = true;
