@@ -1,5 +1,5 @@
 // Claims from their first second to their last. How a claim is decided is in usbarb/gate.cpp; what comes and goes is in
-// usbarb/arbiter_topology.cpp.
+// usbarb/arbiter_topology.cpp, and what that does to claims in usbarb/arbiter_return.cpp.
 //
 // A claim that is attached to a node fills that node's slot and, unless it is covered or a controller's, holds a lease
 // on the counters of everything above. A lost claim is attached to nothing and counts nothing; `lost_` finds it by
@@ -8,7 +8,6 @@
 #include "usbarb/arbiter.hpp"
 
 #include <algorithm>
-#include <set>
 
 #include <fmt/format.h>
 
@@ -16,22 +15,6 @@ namespace storctl::usbarb {
 namespace {
 
 constexpr ClaimId first_observed_id = ClaimId{1} << 62;
-
-ClaimId& slot_of(Node& node, const ClaimRecord& record) {
-    if (record.observed) return node.observed;
-    return node.is_controller() && record.kind == ClaimKind::hub ? node.hub_claim : node.claim;
-}
-
-std::array<std::optional<Identity>, 2> identities_of(const Node& node) {
-    std::array<std::optional<Identity>, 2> out;
-    if (node.controller) {
-        out[0] = {.vendor_id = node.controller->vendor_id, .product_id = node.controller->device_id, .serial = {}};
-    }
-    for (size_t half = 0; half < out.size(); ++half) {
-        if (node.devices[half] && node.devices[half]->present) out[half] = node.devices[half]->facts.identity;
-    }
-    return out;
-}
 
 Half counting_half(const Node& node) {
     if (!node.is_controller()) return node.devices[0] && node.devices[0]->present ? Half::usb2 : Half::usb3;
@@ -102,7 +85,7 @@ std::vector<std::string> Arbiter::counted_names(const Claim& claim) const {
 
 /// What is in the place now is what was claimed, as far as that was not known: the other half of a hub.
 void Arbiter::learn_identities(Claim& claim, const Node& node) {
-    const auto present = identities_of(node);
+    const auto present = node.identities();
     for (size_t half = 0; half < present.size(); ++half) {
         if (!claim.record.identities[half]) claim.record.identities[half] = present[half];
     }
@@ -111,14 +94,14 @@ void Arbiter::learn_identities(Claim& claim, const Node& node) {
 void Arbiter::attach(Claim& claim, Node& node) {
     claim.node = &node;
     claim.half = counting_half(node);
-    slot_of(node, claim.record) = claim.record.id;
+    node.slot(claim.record) = claim.record.id;
     count(claim);
 }
 
 void Arbiter::detach(Claim& claim) {
     uncount(claim);
     if (claim.node == nullptr) return;
-    slot_of(*claim.node, claim.record) = 0;
+    claim.node->slot(claim.record) = 0;
     claim.node = nullptr;
 }
 
@@ -135,7 +118,7 @@ Arbiter::Claim& Arbiter::hold(Node& node, const Target& target, const Request& r
                      .covered = covered,
                      .origin = request.origin,
                      .reason = request.reason,
-                     .identities = identities_of(node),
+                     .identities = node.identities(),
                      .description = node.description(),
                      .follow_socket = request.follow_socket,
                      .keep_drivers = request.keep_drivers,
@@ -260,106 +243,6 @@ std::optional<WallTime> Arbiter::next_deadline() const {
     return next;
 }
 
-// ---- unplugged and back
-
-/// `claim` may be gone after it.
-void Arbiter::lose(Claim& claim, WallTime now, Changes& changes) {
-    detach(claim);
-    ClaimRecord& record = claim.record;
-    record.covered = false;
-    if (record.state == ClaimState::releasing) {
-        // nothing is left to bring back
-        changes.push_back({Change::What::removed, record});
-        claims_.erase(record.id);
-        return;
-    }
-    record.state = ClaimState::lost;
-    record.deadline = now + policy_.grace;
-    if (record.provisional_until) record.deadline = std::min(*record.deadline, *record.provisional_until);
-    lost_.emplace(record.target, record.id);
-    changes.push_back({Change::What::lost, record});
-}
-
-/// Whatever was held in a place that is empty now.
-void Arbiter::lose_place(Node& node, WallTime now, Changes& changes) {
-    node.uses.clear();
-    if (const ClaimId id = node.observed; id != 0) {
-        changes.push_back({Change::What::removed, get(id).record});
-        detach(get(id));
-        claims_.erase(id);
-    }
-    if (node.claim != 0) lose(get(node.claim), now, changes);
-}
-
-bool Arbiter::may_return(const Claim& claim, const Node& node) const {
-    if (claim.record.follow_socket) return true;
-    const auto present = identities_of(node);
-    for (size_t half = 0; half < present.size(); ++half) {
-        const auto& wanted = claim.record.identities[half];
-        if (wanted && present[half] == wanted) return true;
-    }
-    return false;
-}
-
-/// Takes what the holder has claimed below its hub out of the counters. False, and nothing changed, when anything below
-/// is somebody else's.
-bool Arbiter::cover_below(Node& hub, const std::string& holder, Changes& changes) {
-    std::vector<Claim*> own;
-    bool foreign = false;
-    Topology::walk(hub, [&](Node& node) {
-        if (&node == &hub) return;
-        if (node.observed != 0) foreign = true;
-        if (node.claim == 0) return;
-        Claim& claim = get(node.claim);
-        if (claim.record.holder != holder) foreign = true;
-        if (!claim.record.covered) own.push_back(&claim);
-    });
-    if (foreign) return false;
-    for (Claim* claim : own) {
-        claim->record.covered = true;
-        uncount(*claim);
-        changes.push_back({Change::What::changed, claim->record});
-    }
-    return true;
-}
-
-/// What a claim that was lost is held up by, now that its target is there again; else it takes what is below it along.
-bool Arbiter::can_return(const Claim& claim, Node& node, Changes& changes) {
-    const ClaimRecord& record = claim.record;
-    if (node.root().claim != 0 || !may_return(claim, node)) return false;
-    if (record.kind == ClaimKind::controller) return node.in_use.value() == 0 && node.hub_claim == 0;
-    const bool is_hub = node.is_controller() || node.is_hub();
-    if (slot_of(node, record) != 0 || is_hub != (record.kind == ClaimKind::hub)) return false;
-    const Claim* const hub = hub_above(node);
-    if (hub != nullptr && hub->record.holder != record.holder) return false;
-    return !is_hub || cover_below(node, record.holder, changes);
-}
-
-void Arbiter::return_lost(Node& node, Changes& changes) {
-    std::vector<ClaimId> candidates;
-    const auto [first, last] = lost_.equal_range(node.socket);
-    for (auto entry = first; entry != last; ++entry) candidates.push_back(entry->second);
-    // who had it last is the first to have it again
-    std::sort(candidates.begin(), candidates.end(), [this](ClaimId a, ClaimId b) {
-        return std::pair(get(a).record.deadline, a) > std::pair(get(b).record.deadline, b);
-    });
-    for (const ClaimId id : candidates) {
-        Claim& claim = get(id);
-        if (!can_return(claim, node, changes)) continue;
-        ClaimRecord& record = claim.record;
-        record.covered = record.kind != ClaimKind::controller && hub_above(node) != nullptr;
-        record.state = record.provisional_until ? ClaimState::provisional : ClaimState::active;
-        record.deadline = record.provisional_until;
-        record.description = node.description();
-        if (record.follow_socket) record.identities = {};
-        learn_identities(claim, node);
-        forget_lost(id);
-        attach(claim, node);
-        changes.push_back({Change::What::restored, record});
-        return;
-    }
-}
-
 // ---- what is observed
 
 /// Makes the observed claim of one place what its uses say. A claim that somebody asked for stands instead of it.
@@ -395,7 +278,7 @@ void Arbiter::observe(Node& node, WallTime now, Changes& changes) {
                      .observed = true,
                      .origin = "observed",
                      .reason = reason,
-                     .identities = identities_of(node),
+                     .identities = node.identities(),
                      .description = node.description()};
     Claim& made = *claim;
     claims_.emplace(made.record.id, std::move(claim));
@@ -433,72 +316,6 @@ Changes Arbiter::replace_uses(const std::map<Socket, std::vector<Use>>& uses, Wa
         for (auto& change : set_uses(socket, of_socket, now)) changes.push_back(std::move(change));
     }
     return changes;
-}
-
-// ---- across restarts
-
-Changes Arbiter::restore(const std::vector<ClaimRecord>& records, WallTime now) {
-    Changes changes;
-    std::vector<const ClaimRecord*> order;
-    for (const auto& record : records) order.push_back(&record);
-    // what covers comes before what it covers
-    std::stable_sort(order.begin(), order.end(), [](const ClaimRecord* a, const ClaimRecord* b) {
-        const auto rank = [](const ClaimRecord* r) {
-            return std::pair(r->kind == ClaimKind::controller ? 0
-                             : r->kind == ClaimKind::hub      ? 1
-                                                              : 2,
-                             r->target.ports.size());
-        };
-        return rank(a) < rank(b);
-    });
-    for (const ClaimRecord* record : order) {
-        next_id_ = std::max(next_id_, record->id + 1);
-        auto owned = std::make_unique<Claim>();
-        owned->record = *record;
-        Claim& claim = *owned;
-        claim.record.counted.clear();
-        if (claims_.contains(record->id)) continue;
-        claims_.emplace(record->id, std::move(owned));
-        if (record->state == ClaimState::lost) {
-            lost_.emplace(record->target, record->id);
-            changes.push_back({Change::What::added, claim.record});
-            continue;
-        }
-        Node* const node = topology_.find(record->target);
-        if (node == nullptr || !fits(claim, *node)) {
-            lose(claim, now, changes);
-            continue;
-        }
-        claim.record.covered = record->kind != ClaimKind::controller && hub_above(*node) != nullptr;
-        if (const ClaimId seen = node->observed; seen != 0) {
-            detach(get(seen));
-            claims_.erase(seen);
-        }
-        attach(claim, *node);
-        changes.push_back({Change::What::added, claim.record});
-    }
-    // what came back while nobody looked: when it did is not known, so that its grace period says nothing
-    std::set<Socket> waiting;
-    for (const auto& [socket, id] : lost_) waiting.insert(socket);
-    for (const Socket& socket : waiting) {
-        Node* const node = topology_.find(socket);
-        const bool there = node != nullptr && (node->controller || node->has_device());
-        if (there) return_lost(*node, changes);
-    }
-    return changes;
-}
-
-/// As far as the topology tells: that it is there, and that nobody else has it.
-bool Arbiter::fits(const Claim& claim, const Node& node) const {
-    const ClaimRecord& record = claim.record;
-    if (record.kind == ClaimKind::controller) {
-        return node.is_controller() && node.controller && node.claim == 0 && may_return(claim, node);
-    }
-    if (node.root().claim != 0) return false;
-    if (record.kind == ClaimKind::hub && node.is_controller()) return node.controller && node.hub_claim == 0;
-    const Claim* const hub = hub_above(node);
-    const bool foreign_hub = hub != nullptr && hub->record.holder != record.holder;
-    return node.claim == 0 && !foreign_hub && may_return(claim, node);
 }
 
 }  // namespace storctl::usbarb

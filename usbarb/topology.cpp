@@ -71,6 +71,20 @@ std::string Node::description() const {
     return facts != nullptr ? facts->description() : "";
 }
 
+std::array<std::optional<Identity>, 2> Node::identities() const {
+    std::array<std::optional<Identity>, 2> out;
+    if (controller) out[0] = {.vendor_id = controller->vendor_id, .product_id = controller->device_id, .serial = {}};
+    for (size_t half = 0; half < out.size(); ++half) {
+        if (devices[half] && devices[half]->present) out[half] = devices[half]->facts.identity;
+    }
+    return out;
+}
+
+ClaimId& Node::slot(const ClaimRecord& record) {
+    if (record.observed) return observed;
+    return is_controller() && record.kind == ClaimKind::hub ? hub_claim : claim;
+}
+
 Node* Topology::controller(const std::string& path) const {
     const auto found = controllers_.find(path);
     return found == controllers_.end() ? nullptr : found->second.get();

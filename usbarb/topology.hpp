@@ -56,6 +56,10 @@ struct Node {
     const DeviceFacts* device() const;
     bool is_hub() const;
     std::string description() const;
+    /// What makes the devices in it, or the controller, the same ones again.
+    std::array<std::optional<Identity>, 2> identities() const;
+    /// Where a claim of this kind is kept: on it, on its root hub, or as observed.
+    ClaimId& slot(const ClaimRecord& record);
 };
 
 class Topology {
