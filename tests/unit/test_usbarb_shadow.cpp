@@ -542,12 +542,12 @@ TEST_CASE("a million random operations agree with a model that looks through eve
         CAPTURE(operation);
         run.step();
     }
-    // the run has been everywhere
+    // The run has been everywhere. Any seed has to pass: each bound is a fifth or less of what is usual.
     CHECK(run.granted > default_operations / 100);
     CHECK(run.denied > default_operations / 100);
-    CHECK(run.lost > default_operations / 1000);
+    CHECK(run.lost > default_operations / 3000);
     CHECK(run.restored > default_operations / 10000);
-    CHECK(run.reloads > default_operations / 1000);
+    CHECK(run.reloads > default_operations / 5000);
     MESSAGE("seed ", seed, ": ", run.granted, " granted, ", run.denied, " denied, ", run.lost, " lost, ", run.restored,
             " restored, ", run.reloads, " reloads");
 }
