@@ -3,19 +3,39 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/enum_text.hpp"
 #include "base/result.hpp"
+#include "daemon/node/usbfs/policy.hpp"
 
 namespace storctl::node {
 
 /// Who may open: any number of readers always; writers as the policy says. One holder is one process (thread group).
 enum class OpenPolicy { single_writer, shared, read_only };
 
+/// block: a disk, as FUSE file and loop device. usb: a USB device, as a character device that speaks usbfs.
+enum class NodeKind { block, usb };
+
+/// Of kind usb.
+struct UsbSpec {
+    std::string device_name;  ///< the character device's, below /dev: "storctl/usb/token"
+    unsigned major = 0, minor = 0;
+    usbfs::Policy policy;
+    std::vector<uint8_t> descriptors;  ///< of the device that it is, as usbfs gives them; empty: not known yet
+};
+
+/// The major number of USB device nodes (Documentation/admin-guide/devices.txt): rules for device access that name it
+/// let the mediated nodes in too. The kernel's own take the minors below 64 buses of 128 devices.
+inline constexpr unsigned usb_node_major = 189;
+inline constexpr unsigned usb_node_first_minor = 64 * 128;
+
 struct Spec {
     std::string name;
+    NodeKind kind = NodeKind::block;
+    UsbSpec usb;
     std::string backing_path;    ///< device node or regular file, absolute; empty: absent until Reopen says where
-    std::string backing_kind;    ///< last known: block, loop, file
+    std::string backing_kind;    ///< last known: block, loop, file, usb
     std::string control_socket;  ///< where the process serves io.storctl.NodeProcess
     std::string mount_path;      ///< the FUSE file, created and mounted over
     std::string loop_link;       ///< symbolic link to the loop device; empty: no loop device
@@ -52,5 +72,14 @@ struct EnumNames<node::OpenPolicy> {
     });
 };
 static_assert(round_trips<node::OpenPolicy>());
+
+template <>
+struct EnumNames<node::NodeKind> {
+    static constexpr auto table = std::to_array<EnumName<node::NodeKind>>({
+        {node::NodeKind::block, "block"},
+        {node::NodeKind::usb, "usb"},
+    });
+};
+static_assert(round_trips<node::NodeKind>());
 
 }  // namespace storctl

@@ -1,0 +1,29 @@
+#pragma once
+// The memory of whoever made an ioctl, as the usbfs protocol needs it: pointers in the caller's structures lead there.
+// Only what the caller's own request names is ever asked for. One object serves one request, on one thread.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace storctl::node::usbfs {
+
+/// Answers are 0 or a negative errno. An operation first reads and announces everything, then acts, then writes: until
+/// `write` it may be given up and begun again from its start (`again`), with the same answers for what was read before.
+class CallerMemory {
+ public:
+    /// Not an errno of the kernel's: give the operation up, it is begun again when the caller's data are here.
+    static constexpr int again = -0x10000;
+
+    virtual ~CallerMemory() = default;
+    /// -EFAULT: not all of it is there to read. The first answer for an address stands: nothing is fetched twice.
+    virtual int read(uint64_t address, std::span<std::byte> into) = 0;
+    /// What `write` will be given, in this order; once for each.
+    virtual int announce_write(uint64_t address, size_t length) = 0;
+    /// -EFAULT: not all of it is there to write.
+    virtual int write(uint64_t address, std::span<const std::byte> from) = 0;
+    /// The most that one operation can write: a request with more is refused before anything happens.
+    virtual size_t write_limit() const = 0;
+};
+
+}  // namespace storctl::node::usbfs

@@ -1,0 +1,81 @@
+#pragma once
+// What the consumer of a mediated USB node may ask of the device. Decides on control requests and interfaces; what it
+// hides looks to the consumer as if the device did not have it. Pure.
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/enum_text.hpp"
+#include "base/result.hpp"
+#include "daemon/node/usbfs/descriptors.hpp"
+
+namespace storctl::node::usbfs {
+
+/// reset: USBDEVFS_RESET. configuration: another configuration (SET_CONFIGURATION). firmware: requests of the Device
+/// Firmware Upgrade class to its interface (DFU 1.1, 3). vendor: control requests of type vendor.
+enum class Denial : uint8_t { reset, configuration, firmware, vendor };
+
+struct Policy {
+    std::optional<std::set<uint8_t>> interfaces;  ///< that may be used and are shown; none: all
+    std::set<Denial> deny = {Denial::firmware};
+};
+
+/// A control request's setup packet (USB 2.0, 9.3), in host order.
+struct Setup {
+    uint8_t request_type = 0, request = 0;
+    uint16_t value = 0, index = 0, length = 0;
+    static Setup parse(const std::array<uint8_t, 8>& bytes);
+    bool to_host() const { return (request_type & 0x80) != 0; }
+};
+
+struct ControlVerdict {
+    /// allow: to the device. answer: with `data` instead, cut to wLength (descriptors of which something is hidden).
+    /// stall: as a device does that does not know the request.
+    enum class Kind : uint8_t { allow, answer, stall };
+    Kind kind = Kind::allow;
+    std::vector<uint8_t> data;
+    std::string reason;  ///< of a stall: a sentence for the log, with the request in it
+};
+
+class Filter {
+ public:
+    /// `descriptors` as in descriptors.hpp; those of no interface's number are all shown.
+    Filter(Policy policy, std::vector<uint8_t> descriptors);
+
+    /// What read(2) gives.
+    const std::vector<uint8_t>& shown() const { return shown_; }
+    /// A control request, while the configuration of this value is active.
+    ControlVerdict control(const Setup& setup, uint8_t active_configuration) const;
+    /// May be claimed, and is shown.
+    bool interface_allowed(uint8_t number) const;
+    /// Does not belong to a hidden interface of this configuration. Endpoint 0 belongs to none.
+    bool endpoint_allowed(uint8_t address, uint8_t active_configuration) const;
+    bool denies(Denial what) const { return policy_.deny.contains(what); }
+    const Policy& policy() const { return policy_; }
+
+ private:
+    Policy policy_;
+    std::vector<uint8_t> descriptors_;
+    std::vector<uint8_t> shown_;
+    std::optional<DeviceDescription> description_;
+};
+
+}  // namespace storctl::node::usbfs
+
+namespace storctl {
+template <>
+struct EnumNames<node::usbfs::Denial> {
+    using D = node::usbfs::Denial;
+    static constexpr auto table = std::to_array<EnumName<D>>({
+        {D::reset, "reset"},
+        {D::configuration, "configuration"},
+        {D::firmware, "firmware"},
+        {D::vendor, "vendor"},
+    });
+};
+static_assert(round_trips<node::usbfs::Denial>());
+}  // namespace storctl
