@@ -44,6 +44,7 @@ enum class Command : uint8_t {
 struct CommandShape {
     Command command;
     size_t header_bytes = 0;  ///< what the argument points to; 0: the argument itself is the value, or none
+    bool fetched = false;     ///< the command reads those bytes; else it only writes them
 };
 
 /// What this number means to a caller of this layout; nothing: not a request that a mediated node knows (ENOTTY).
