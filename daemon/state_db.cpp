@@ -43,6 +43,9 @@ constexpr auto migrations = std::to_array<const char*>({
          id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, socket TEXT, vendor_id INTEGER, product_id INTEGER,
          serial TEXT, device_class INTEGER, holder TEXT NOT NULL, created TEXT NOT NULL,
          created_by TEXT NOT NULL) STRICT;)",
+    // usb: what only a node over a USB device has, as JSON
+    R"(ALTER TABLE node ADD COLUMN kind TEXT NOT NULL DEFAULT 'block';
+       ALTER TABLE node ADD COLUMN usb TEXT;)",
 });
 constexpr int newest_schema = static_cast<int>(migrations.size());
 
@@ -148,51 +151,6 @@ Result<void> StateDb::remove_sharing_override(const std::string& device_id) {
     Statement removal = TRY(Statement::prepare(db_, "DELETE FROM sharing_override WHERE device_id = ?",
                                                fmt::format("remove the sharing override of '{}'", device_id)));
     TRY(removal.bind(device_id));
-    TRY(removal.step());
-    return {};
-}
-
-Result<std::vector<NodeRecord>> StateDb::nodes() {
-    Statement rows =
-        TRY(Statement::prepare(db_,
-                               "SELECT name, device_id, backing_path, backing_kind, open, loop, size_bytes, "
-                               "logical_block_bytes, created, created_by FROM node ORDER BY name",
-                               "read the nodes"));
-    std::vector<NodeRecord> out;
-    for (;;) {
-        const bool row = TRY(rows.step());
-        if (!row) return out;
-        NodeRecord entry{.name = rows.text(0),
-                         .backing_path = rows.text(2),
-                         .backing_kind = rows.text(3),
-                         .open = rows.text(4),
-                         .loop = rows.integer(5) != 0,
-                         .size_bytes = static_cast<uint64_t>(rows.integer(6)),
-                         .logical_block_bytes = static_cast<uint32_t>(rows.integer(7)),
-                         .created_by = rows.text(9)};
-        if (!rows.is_null(1)) entry.device_id = rows.text(1);
-        entry.created = TRY(rows.time(8));
-        out.push_back(std::move(entry));
-    }
-}
-
-Result<void> StateDb::put_node(const NodeRecord& entry) {
-    Statement put =
-        TRY(Statement::prepare(db_,
-                               "INSERT OR REPLACE INTO node (name, device_id, backing_path, backing_kind, open, "
-                               "loop, size_bytes, logical_block_bytes, created, created_by) "
-                               "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                               fmt::format("save the node '{}'", entry.name)));
-    TRY(put.bind(entry.name, entry.device_id, entry.backing_path, entry.backing_kind, entry.open, entry.loop,
-                 entry.size_bytes, entry.logical_block_bytes, entry.created, entry.created_by));
-    TRY(put.step());
-    return {};
-}
-
-Result<void> StateDb::remove_node(const std::string& name) {
-    Statement removal =
-        TRY(Statement::prepare(db_, "DELETE FROM node WHERE name = ?", fmt::format("remove the node '{}'", name)));
-    TRY(removal.bind(name));
     TRY(removal.step());
     return {};
 }

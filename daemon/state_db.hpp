@@ -10,6 +10,7 @@
 
 #include "base/clock.hpp"
 #include "base/result.hpp"
+#include "daemon/node/spec.hpp"
 #include "usbarb/claim.hpp"
 #include "usbarb/rules.hpp"
 
@@ -26,18 +27,32 @@ struct SharingOverride {
     WallTime time;
 };
 
+/// What a node over a USB device has besides: the claim that it lives with, and what that was when it was made.
+struct UsbNodeRecord {
+    usbarb::ClaimId claim = 0;
+    usbarb::Socket socket;
+    std::string description, holder;
+    bool own_claim = false;  ///< made with the node, and released with it
+    unsigned minor = 0;      ///< of its character device
+    node::usbfs::Policy policy;
+    std::vector<uint8_t> descriptors;  ///< as usbfs gives them
+};
+
 /// A node as it was asked for, and what was last known of its backing.
 struct NodeRecord {
     std::string name;
     std::optional<std::string> device_id;  ///< none: a regular file or a device outside the inventory
     std::string backing_path;              ///< last known path
-    std::string backing_kind;              ///< block, file, loop
+    std::string backing_kind;              ///< block, file, loop, usb
     std::string open;                      ///< single-writer, shared, read-only
     bool loop = false;
     uint64_t size_bytes = 0;
     uint32_t logical_block_bytes = 512;
     WallTime created;
-    std::string created_by;  ///< "root (uid 0)"
+    std::string created_by;            ///< "root (uid 0)"
+    std::optional<UsbNodeRecord> usb;  ///< none: a disk
+
+    node::NodeKind kind() const { return usb ? node::NodeKind::usb : node::NodeKind::block; }
 };
 
 class StateDb {

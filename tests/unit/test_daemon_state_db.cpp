@@ -37,6 +37,25 @@ NodeRecord sample_node(const std::string& name) {
     return entry;
 }
 
+NodeRecord sample_usb_node(const std::string& name) {
+    NodeRecord entry{.name = name,
+                     .backing_path = "/dev/bus/usb/001/004",
+                     .backing_kind = "usb",
+                     .open = "shared",
+                     .created_by = "root (uid 0)"};
+    entry.created = *parse_time("2026-11-22T12:00:00Z");
+    entry.usb = UsbNodeRecord{.claim = 7,
+                              .socket = {.controller = "0000:00:14.0", .ports = {2, 1}},
+                              .description = "1050:0407 Yubico \xff",
+                              .holder = "vm:web1",
+                              .own_claim = true,
+                              .minor = 8193,
+                              .policy = {.interfaces = std::set<uint8_t>{0, 255},
+                                         .deny = {node::usbfs::Denial::reset, node::usbfs::Denial::vendor}},
+                              .descriptors = {0x12, 0x01, 0xff}};
+    return entry;
+}
+
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 void run_sql(const std::string& path, const char* sql) {
@@ -140,6 +159,90 @@ TEST_CASE("seeded random changes leave what a plain map would hold, over reopeni
     for (const auto& entry : overrides) stored_flags[entry.device_id] = entry.shared;
     CHECK(stored_sizes == sizes);
     CHECK(stored_flags == flags);
+}
+
+TEST_CASE("a USB node comes back with its claim, its policy and its descriptors") {
+    TemporaryFolder folder;
+    const std::string path = folder / "state.db";
+    {
+        StateDb db = open_or_fail(path);
+        REQUIRE(db.put_node(sample_usb_node("token")).has_value());
+        NodeRecord open_to_all = sample_usb_node("all");
+        open_to_all.usb->policy = {.interfaces = std::nullopt, .deny = {}};
+        open_to_all.usb->own_claim = false;
+        open_to_all.usb->descriptors.clear();
+        REQUIRE(db.put_node(open_to_all).has_value());
+        REQUIRE(db.put_node(sample_node("web1")).has_value());
+    }
+    StateDb db = open_or_fail(path);
+    const auto nodes = *db.nodes();
+    REQUIRE(nodes.size() == 3);
+    REQUIRE(nodes[0].usb.has_value());
+    CHECK_FALSE(nodes[0].usb->policy.interfaces.has_value());
+    CHECK(nodes[0].usb->policy.deny.empty());
+    CHECK_FALSE(nodes[0].usb->own_claim);
+    CHECK(nodes[0].usb->descriptors.empty());
+    REQUIRE(nodes[1].kind() == node::NodeKind::usb);
+    const UsbNodeRecord& usb = *nodes[1].usb;
+    CHECK(usb.claim == 7);
+    CHECK(usbarb::to_text(usb.socket) == "0000:00:14.0/2.1");
+    CHECK(usb.description.starts_with("1050:0407 Yubico "));
+    CHECK(usb.holder == "vm:web1");
+    CHECK(usb.own_claim);
+    CHECK(usb.minor == 8193);
+    CHECK(usb.policy.interfaces == std::set<uint8_t>{0, 255});
+    CHECK(usb.policy.deny == std::set{node::usbfs::Denial::reset, node::usbfs::Denial::vendor});
+    CHECK(usb.descriptors == std::vector<uint8_t>{0x12, 0x01, 0xff});
+    CHECK(nodes[1].backing_kind == "usb");
+    CHECK(nodes[2].kind() == node::NodeKind::block);
+}
+
+TEST_CASE("a database of the schema before USB nodes keeps its nodes, as disks") {
+    TemporaryFolder folder;
+    const std::string path = folder / "state.db";
+    {
+        StateDb db = open_or_fail(path);
+        REQUIRE(db.put_node(sample_node("web1")).has_value());
+    }
+    run_sql(path, "ALTER TABLE node DROP COLUMN usb; ALTER TABLE node DROP COLUMN kind; PRAGMA user_version=2");
+    StateDb db = open_or_fail(path);
+    REQUIRE(db.nodes()->size() == 1);
+    CHECK((*db.nodes())[0].kind() == node::NodeKind::block);
+    CHECK((*db.nodes())[0].backing_path == "/dev/sda");
+    REQUIRE(db.put_node(sample_usb_node("token")).has_value());
+    CHECK((*db.nodes())[0].kind() == node::NodeKind::usb);
+}
+
+TEST_CASE("a USB node that cannot be read is damage, named with the file and the node") {
+    TemporaryFolder folder;
+    const std::string path = folder / "state.db";
+    StateDb db = open_or_fail(path);
+    REQUIRE(db.put_node(sample_usb_node("token")).has_value());
+    struct Row {
+        const char* name;
+        const char* sql;
+    };
+    const Row rows[] = {
+        {"a kind that is none", "UPDATE node SET kind = 'tape'"},
+        {"nothing", "UPDATE node SET usb = NULL"},
+        {"no JSON", "UPDATE node SET usb = '{'"},
+        {"no object", "UPDATE node SET usb = '3'"},
+        {"a socket that is none", "UPDATE node SET usb = json_set(usb, '$.socket', '0000:00:14.0/0')"},
+        {"a claim that is no number", "UPDATE node SET usb = json_set(usb, '$.claim', 'one')"},
+        {"no minor number", "UPDATE node SET usb = json_remove(usb, '$.minor')"},
+        {"an interface beyond a byte", "UPDATE node SET usb = json_set(usb, '$.interfaces', json('[256]'))"},
+        {"a denial that is none", "UPDATE node SET usb = json_set(usb, '$.deny', json('[\"speed\"]'))"},
+        {"descriptors that are not hexadecimal", "UPDATE node SET usb = json_set(usb, '$.descriptors', 'zz')"},
+    };
+    for (const auto& row : rows) {
+        SUBCASE(row.name) {
+            run_sql(path, row.sql);
+            const auto nodes = db.nodes();
+            REQUIRE_FALSE(nodes.has_value());
+            CHECK(contains(nodes.error().message(), path));
+            CHECK(contains(nodes.error().message(), "node 'token'"));
+        }
+    }
 }
 
 TEST_CASE("a process that is killed after put_node has lost nothing") {
