@@ -62,7 +62,7 @@ class CuseChannel {
     static constexpr size_t buffer_bytes = leg_bytes + 4096;  ///< for `receive`
 
     /// The device is there when this returns. Errors: not_supported with a hint when /dev/cuse is missing,
-    /// address_in_use when the device number or the name is taken.
+    /// address_in_use when the device number or the name is taken, operation_not_permitted.
     static Result<std::unique_ptr<CuseChannel>> create(const CuseOptions& options);
     /// Ends the connection: the device goes, and what is open answers with an error.
     ~CuseChannel();
@@ -93,9 +93,12 @@ class CuseChannel {
 
  private:
     CuseChannel() = default;
+    Result<void> negotiate(const CuseOptions& options);
+    Result<void> wait_for_device(const CuseOptions& options);
+    bool send(std::span<const iovec> parts);
     UniqueFd fd_;
+    UniqueFd abort_fd_;  // of this connection, also when another has the name by then
     std::string path_;
-    std::string abort_path_;
 };
 
 }  // namespace storctl::node
