@@ -102,6 +102,7 @@ DriverIoctl decode_driver_ioctl(std::span<const std::byte> header, Layout layout
 /// A pointer as a reap writes it to its argument: 8 or 4 bytes.
 std::vector<std::byte> encode_pointer(uint64_t value, Layout layout);
 
+inline constexpr size_t setup_bytes = 8;  ///< before the data of a control URB
 inline constexpr size_t iso_packet_bytes = 12;
 inline constexpr int32_t most_iso_packets = 128;  ///< as devio.c has it
 inline constexpr uint32_t most_streams_endpoints = 30;
