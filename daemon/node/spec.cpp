@@ -1,5 +1,7 @@
 #include "daemon/node/spec.hpp"
 
+#include <limits>
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -10,12 +12,59 @@
 namespace storctl::node {
 namespace {
 
+using Json = nlohmann::json;
+
 constexpr int spec_version = 1;
 constexpr size_t longest_name = 64;
 constexpr uint64_t longest_poll_us = 10'000;
 
 Error bad(const std::string& where, const std::string& what) {
     return make_error(std::errc::invalid_argument, fmt::format("node specification '{}': {}", where, what));
+}
+
+Json usb_json(const UsbSpec& usb) {
+    Json deny = Json::array();
+    for (const usbfs::Denial what : usb.policy.deny) deny.push_back(std::string(to_text(what)));
+    return {{"device_name", usb.device_name},
+            {"major", usb.major},
+            {"minor", usb.minor},
+            {"interfaces", usb.policy.interfaces ? Json(*usb.policy.interfaces) : Json(nullptr)},
+            {"deny", std::move(deny)},
+            {"descriptors", hex_encode(usb.descriptors)}};
+}
+
+template <class Number>
+Result<Number> read_number(const Json& value, const std::string& where, const char* key) {
+    const auto number = value.get<int64_t>();
+    if (!value.is_number_integer() || number < 0 || number > std::numeric_limits<Number>::max())
+        return bad(where, fmt::format("key '{}': {} is out of range", key, value.dump()));
+    return static_cast<Number>(number);
+}
+
+/// Throws where the JSON library does.
+Result<UsbSpec> read_usb(const Json& in, const std::string& where) {
+    if (!in.is_object()) return bad(where, "key 'usb' is not an object");
+    UsbSpec out{.device_name = in.at("device_name").get<std::string>()};
+    if (out.device_name.empty()) return bad(where, "key 'device_name' is empty");
+    out.major = TRY(read_number<unsigned>(in.at("major"), where, "major"));
+    out.minor = TRY(read_number<unsigned>(in.at("minor"), where, "minor"));
+    if (const Json& interfaces = in.at("interfaces"); !interfaces.is_null()) {
+        auto& numbers = out.policy.interfaces.emplace();
+        for (const Json& one : interfaces) {
+            const auto number = TRY(read_number<uint8_t>(one, where, "interfaces"));
+            numbers.insert(number);
+        }
+    }
+    out.policy.deny.clear();
+    for (const Json& one : in.at("deny")) {
+        const auto what = from_text<usbfs::Denial>(one.get<std::string>());
+        if (!what) return bad(where, fmt::format("key 'deny' is not {}", all_names<usbfs::Denial>()));
+        out.policy.deny.insert(*what);
+    }
+    auto descriptors = hex_decode(in.at("descriptors").get<std::string>());
+    if (!descriptors) return bad(where, fmt::format("key 'descriptors': {}", descriptors.error().message()));
+    out.descriptors = std::move(*descriptors);
+    return out;
 }
 
 }  // namespace
@@ -32,7 +81,6 @@ Result<void> check_node_name(const std::string& name) {
 }
 
 Result<Spec> Spec::parse(const std::string& json_text, const std::string& where) {
-    using Json = nlohmann::json;
     const Json root = Json::parse(json_text, nullptr, false);
     if (!root.is_object()) return bad(where, "not a JSON object");
     if (!root.contains("version") || root["version"] != spec_version) {
@@ -43,7 +91,17 @@ Result<Spec> Spec::parse(const std::string& json_text, const std::string& where)
         root.at("name").get_to(spec.name);
         root.at("backing_path").get_to(spec.backing_path);
         root.at("control_socket").get_to(spec.control_socket);
-        root.at("mount_path").get_to(spec.mount_path);
+        const auto kind = from_text<NodeKind>(root.value("kind", std::string(to_text(spec.kind))));
+        if (!kind) return bad(where, fmt::format("key 'kind' is not {}", all_names<NodeKind>()));
+        spec.kind = *kind;
+        switch (spec.kind) {
+            case NodeKind::block:
+                root.at("mount_path").get_to(spec.mount_path);
+                break;
+            case NodeKind::usb:
+                spec.usb = TRY(read_usb(root.at("usb"), where));
+                break;
+        }
         spec.backing_kind = root.value("backing_kind", spec.backing_kind);
         spec.loop_link = root.value("loop_link", spec.loop_link);
         const auto open = from_text<OpenPolicy>(root.value("open", std::string(to_text(spec.open))));
@@ -61,10 +119,11 @@ Result<Spec> Spec::parse(const std::string& json_text, const std::string& where)
     }
     TRY(check_node_name(spec.name));
     if (spec.backing_path.empty() && !spec.wait_for_backing) return bad(where, "key 'backing_path' is empty");
-    for (const auto& [key, path] : {std::pair{"backing_path", spec.backing_path},
-                                    {"mount_path", spec.mount_path},
-                                    {"control_socket", spec.control_socket}}) {
-        const bool absent = key == std::string_view("backing_path") && path.empty();
+    const bool mounted = spec.kind == NodeKind::block;
+    for (const auto& [key, path, needed] : {std::tuple{"backing_path", spec.backing_path, false},
+                                            {"mount_path", spec.mount_path, mounted},
+                                            {"control_socket", spec.control_socket, true}}) {
+        const bool absent = !needed && path.empty();
         if (!absent && !path.starts_with('/')) return bad(where, fmt::format("key '{}' is not an absolute path", key));
     }
     return spec;
@@ -76,9 +135,10 @@ Result<Spec> Spec::load(const std::string& path) {
 }
 
 std::string Spec::to_json() const {
-    const nlohmann::json root = {
+    Json root = {
         {"version", spec_version},
         {"name", name},
+        {"kind", std::string(to_text(kind))},
         {"backing_path", backing_path},
         {"backing_kind", backing_kind},
         {"control_socket", control_socket},
@@ -90,6 +150,7 @@ std::string Spec::to_json() const {
         {"poll_limit_us", poll_limit_us},
         {"wait_for_backing", wait_for_backing},
     };
+    if (kind == NodeKind::usb) root["usb"] = usb_json(usb);
     return root.dump(2) + "\n";
 }
 

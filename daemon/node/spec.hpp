@@ -37,7 +37,7 @@ struct Spec {
     std::string backing_path;    ///< device node or regular file, absolute; empty: absent until Reopen says where
     std::string backing_kind;    ///< last known: block, loop, file, usb
     std::string control_socket;  ///< where the process serves io.storctl.NodeProcess
-    std::string mount_path;      ///< the FUSE file, created and mounted over
+    std::string mount_path;      ///< the FUSE file, created and mounted over; of a block node
     std::string loop_link;       ///< symbolic link to the loop device; empty: no loop device
     OpenPolicy open = OpenPolicy::single_writer;
     uint64_t expected_size_bytes =

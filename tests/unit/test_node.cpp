@@ -86,31 +86,108 @@ TEST_CASE("a specification survives the way to JSON and back") {
     CHECK(again->wait_for_backing);
 }
 
+TEST_CASE("a USB node's specification survives the way to JSON and back") {
+    Spec spec{.name = "token",
+              .kind = NodeKind::usb,
+              .usb = {.device_name = "storctl/usb/token",
+                      .major = usb_node_major,
+                      .minor = usb_node_first_minor + 3,
+                      .policy = {.interfaces = std::set<uint8_t>{0, 255}, .deny = {usbfs::Denial::reset}},
+                      .descriptors = {18, 1, 0, 255}},
+              .backing_path = "/dev/bus/usb/001/004",
+              .backing_kind = "usb",
+              .control_socket = "/run/storctl/node/token.socket"};
+    SUBCASE("as it is") {}
+    SUBCASE("its device is away, all of it may be used") {
+        spec.backing_path.clear();
+        spec.wait_for_backing = true;
+        spec.usb.policy = {.interfaces = std::nullopt, .deny = {}};
+        spec.usb.descriptors.clear();
+    }
+    const auto again = Spec::parse(spec.to_json(), "test");
+    REQUIRE(again.has_value());
+    CHECK(again->to_json() == spec.to_json());
+    CHECK(again->kind == NodeKind::usb);
+    CHECK(again->usb.device_name == spec.usb.device_name);
+    CHECK(again->usb.major == spec.usb.major);
+    CHECK(again->usb.minor == spec.usb.minor);
+    CHECK(again->usb.policy.interfaces == spec.usb.policy.interfaces);
+    CHECK(again->usb.policy.deny == spec.usb.policy.deny);
+    CHECK(again->usb.descriptors == spec.usb.descriptors);
+    CHECK(again->backing_path == spec.backing_path);
+}
+
+TEST_CASE("a bad specification of a USB node is refused with the key that is wrong") {
+    struct Row {
+        const char* name;
+        const char* usb;
+        const char* expected;
+    };
+    for (const Row& row : {
+             Row{"nothing about the device", R"("none":0)", "usb"},
+             Row{"not an object", R"("usb":[])", "usb"},
+             Row{"no name",
+                 R"("usb":{"device_name":"","major":189,"minor":1,"interfaces":null,"deny":[],"descriptors":""})",
+                 "'device_name'"},
+             Row{"a negative number",
+                 R"("usb":{"device_name":"a","major":-1,"minor":1,"interfaces":null,"deny":[],"descriptors":""})",
+                 "'major'"},
+             Row{"half a number",
+                 R"("usb":{"device_name":"a","major":189,"minor":1.5,"interfaces":null,"deny":[],"descriptors":""})",
+                 "'minor'"},
+             Row{"an interface that cannot be",
+                 R"("usb":{"device_name":"a","major":189,"minor":1,"interfaces":[256],"deny":[],"descriptors":""})",
+                 "'interfaces'"},
+             Row{"an unknown denial",
+                 R"("usb":{"device_name":"a","major":189,"minor":1,"interfaces":null,"deny":["all"],"descriptors":""})",
+                 "'deny' is not reset, configuration"},
+             Row{"descriptors that are no bytes",
+                 R"("usb":{"device_name":"a","major":189,"minor":1,"interfaces":null,"deny":[],"descriptors":"0g"})",
+                 "'descriptors'"},
+         }) {
+        SUBCASE(row.name) {
+            const auto spec =
+                Spec::parse(R"({"version":1,"name":"a","kind":"usb","backing_path":"/x","control_socket":"/s",)" +
+                                std::string(row.usb) + "}",
+                            "test.json");
+            REQUIRE_FALSE(spec.has_value());
+            CHECK(spec.error().message().find(row.expected) != std::string::npos);
+        }
+    }
+}
+
 TEST_CASE("a bad specification is refused with the key that is wrong") {
     struct Row {
         const char* name;
         const char* text;
         const char* expected;
     };
-    for (const Row& row : {
-             Row{"no JSON", "{", "not a JSON object"},
-             Row{"another version", R"({"version":2})", "'version'"},
-             Row{"a missing path", R"({"version":1,"name":"a"})", "backing_path"},
-             Row{"no backing and no leave to wait for one",
-                 R"({"version":1,"name":"a","backing_path":"","mount_path":"/m","control_socket":"/s"})",
-                 "'backing_path' is empty"},
-             Row{"a relative path",
-                 R"({"version":1,"name":"a","backing_path":"x","mount_path":"/m","control_socket":"/s"})",
-                 "'backing_path'"},
-             Row{"an unknown policy",
-                 R"({"version":1,"name":"a","backing_path":"/x","mount_path":"/m","control_socket":"/s","open":"all"})",
-                 "'open'"},
-             Row{"a number for a name",
-                 R"({"version":1,"name":1,"backing_path":"/x","mount_path":"/m","control_socket":"/s"})", "string"},
-             Row{"a bad name",
-                 R"({"version":1,"name":"../a","backing_path":"/x","mount_path":"/m","control_socket":"/s"})",
-                 "name a node"},
-         }) {
+    for (
+        const Row& row : {
+            Row{"no JSON", "{", "not a JSON object"},
+            Row{"another version", R"({"version":2})", "'version'"},
+            Row{"a missing path", R"({"version":1,"name":"a"})", "backing_path"},
+            Row{"no backing and no leave to wait for one",
+                R"({"version":1,"name":"a","backing_path":"","mount_path":"/m","control_socket":"/s"})",
+                "'backing_path' is empty"},
+            Row{"a relative path",
+                R"({"version":1,"name":"a","backing_path":"x","mount_path":"/m","control_socket":"/s"})",
+                "'backing_path'"},
+            Row{"an unknown policy",
+                R"({"version":1,"name":"a","backing_path":"/x","mount_path":"/m","control_socket":"/s","open":"all"})",
+                "'open'"},
+            Row{"an unknown kind",
+                R"({"version":1,"name":"a","backing_path":"/x","mount_path":"/m","control_socket":"/s","kind":"tape"})",
+                "'kind' is not block or usb"},
+            Row{"a disk without a file to mount on",
+                R"({"version":1,"name":"a","backing_path":"/x","mount_path":"","control_socket":"/s"})",
+                "'mount_path'"},
+            Row{"a number for a name",
+                R"({"version":1,"name":1,"backing_path":"/x","mount_path":"/m","control_socket":"/s"})", "string"},
+            Row{"a bad name",
+                R"({"version":1,"name":"../a","backing_path":"/x","mount_path":"/m","control_socket":"/s"})",
+                "name a node"},
+        }) {
         SUBCASE(row.name) {
             const auto spec = Spec::parse(row.text, "test.json");
             REQUIRE_FALSE(spec.has_value());
