@@ -17,6 +17,7 @@ struct InterfaceDescription {
     uint8_t interface_class = 0, subclass = 0, protocol = 0;  ///< of its first alternate setting
     std::set<uint8_t> endpoints;                              ///< addresses, of all alternate settings
     std::set<uint8_t> classes_with_firmware;  ///< alternate settings that are of class FE, subclass 01 (DFU 1.1, 4.2.1)
+    std::set<uint8_t> printer_settings;       ///< alternate settings that are of class 07
 };
 
 struct ConfigurationDescription {
@@ -39,7 +40,7 @@ std::optional<DeviceDescription> describe(std::span<const uint8_t> descriptors);
 
 /// The same bytes with all that belongs to other interfaces taken out: their descriptors, what stands between them and
 /// the next interface's, and interface associations that would be left without one; bNumInterfaces and wTotalLength
-/// follow. The device descriptor stays as it is.
+/// follow. What cannot be read as descriptors belongs to nobody and goes too. The device descriptor stays as it is.
 std::vector<uint8_t> show_only(std::span<const uint8_t> descriptors, const std::set<uint8_t>& interfaces);
 
 /// The configuration of this index in `descriptors`, as GET_DESCRIPTOR gives it; empty: none.

@@ -15,8 +15,9 @@
 
 namespace storctl::node::usbfs {
 
-/// reset: USBDEVFS_RESET. configuration: another configuration (SET_CONFIGURATION). firmware: requests of the Device
-/// Firmware Upgrade class to its interface (DFU 1.1, 3). vendor: control requests of type vendor.
+/// reset: USBDEVFS_RESET. configuration: another configuration than the active one, by ioctl or by control request
+/// (selecting the active one again is no change: USB 2.0, 9.4.7). firmware: requests of the Device Firmware Upgrade
+/// class to its interface (DFU 1.1, 3). vendor: control requests of type vendor.
 enum class Denial : uint8_t { reset, configuration, firmware, vendor };
 
 struct Policy {
@@ -41,6 +42,10 @@ struct ControlVerdict {
     std::string reason;  ///< of a stall: a sentence for the log, with the request in it
 };
 
+/// With `interfaces` given, these are stalled beside the requests to hidden interfaces and their endpoints, because
+/// they act on the device as a whole: SET_ADDRESS, SET_DESCRIPTOR, SET_CONFIGURATION as a control request (the ioctl,
+/// which the kernel follows and refuses while somebody has an interface, is the way), test mode; and what tells of
+/// hidden ones: other-speed configurations.
 class Filter {
  public:
     /// `descriptors` as in descriptors.hpp; those of no interface's number are all shown.
@@ -62,6 +67,12 @@ class Filter {
     std::vector<uint8_t> descriptors_;
     std::vector<uint8_t> shown_;
     std::optional<DeviceDescription> description_;
+
+    // Why a request may not pass; empty: it may, as far as this goes.
+    std::string interface_refusal(const Setup& setup, uint8_t active_configuration) const;
+    std::string endpoint_refusal(const Setup& setup, uint8_t active_configuration) const;
+    std::string standard_refusal(const Setup& setup, uint8_t active_configuration) const;
+    const InterfaceDescription* interface(uint8_t number, uint8_t active_configuration) const;
 };
 
 }  // namespace storctl::node::usbfs

@@ -1,0 +1,137 @@
+#include "daemon/node/usbfs/policy.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace storctl::node::usbfs {
+namespace {
+
+// bmRequestType (USB 2.0, 9.3.1). Recipients from 4 on are reserved: they count as what a device takes them for that
+// looks at the low bits only.
+enum class Type : uint8_t { standard = 0, class_specific = 1, vendor = 2, reserved = 3 };
+enum class Recipient : uint8_t { device = 0, interface = 1, endpoint = 2, other = 3 };
+Type type_of(const Setup& setup) { return static_cast<Type>(setup.request_type >> 5 & 3); }
+Recipient recipient_of(const Setup& setup) { return static_cast<Recipient>(setup.request_type & 3); }
+
+// bRequest of standard requests (table 9-4), feature (table 9-6) and descriptor types (table 9-5).
+constexpr uint8_t set_feature = 3, set_address = 5, get_descriptor = 6, set_descriptor = 7, set_configuration = 9;
+constexpr uint16_t feature_test_mode = 2;
+constexpr uint8_t configuration_type = 2, other_speed_type = 7;
+
+/// GET_DEVICE_ID (Printer class 1.1, 4.2.1): the interface is in the high byte of wIndex, its setting in the low one.
+constexpr uint8_t printer_request_type = 0xa1, get_device_id = 0;
+
+uint8_t low(uint16_t word) { return static_cast<uint8_t>(word); }
+uint8_t high(uint16_t word) { return static_cast<uint8_t>(word >> 8); }
+
+std::string sentence(const Setup& setup, const std::string& why) {
+    return fmt::format("control request {:02x} {:02x}, value {:04x}, index {:04x}, length {}: {}", setup.request_type,
+                       setup.request, setup.value, setup.index, setup.length, why);
+}
+
+ControlVerdict stall(const Setup& setup, const std::string& why) {
+    return {.kind = ControlVerdict::Kind::stall, .reason = sentence(setup, why)};
+}
+
+bool is_descriptor_request(const Setup& setup, uint8_t descriptor_type) {
+    return type_of(setup) == Type::standard && setup.request == get_descriptor && setup.to_host() &&
+           high(setup.value) == descriptor_type;
+}
+
+}  // namespace
+
+Setup Setup::parse(const std::array<uint8_t, 8>& bytes) {
+    const auto word = [&](size_t at) { return static_cast<uint16_t>(bytes[at] | bytes[at + 1] << 8); };
+    return {.request_type = bytes[0], .request = bytes[1], .value = word(2), .index = word(4), .length = word(6)};
+}
+
+Filter::Filter(Policy policy, std::vector<uint8_t> descriptors)
+    : policy_(std::move(policy)),
+      descriptors_(std::move(descriptors)),
+      shown_(policy_.interfaces ? show_only(descriptors_, *policy_.interfaces) : descriptors_),
+      description_(describe(descriptors_)) {}
+
+bool Filter::interface_allowed(uint8_t number) const {
+    return !policy_.interfaces || policy_.interfaces->contains(number);
+}
+
+bool Filter::endpoint_allowed(uint8_t address, uint8_t active_configuration) const {
+    address &= 0x8f;
+    if (!policy_.interfaces || (address & 0x0f) == 0) return true;
+    const auto* configuration = description_ ? description_->configuration(active_configuration) : nullptr;
+    if (!configuration) return false;
+    // An address that two interfaces have is the hidden one's: the kernel takes the first that has it.
+    return std::none_of(configuration->interfaces.begin(), configuration->interfaces.end(), [&](const auto& entry) {
+        return entry.second.endpoints.contains(address) && !interface_allowed(entry.first);
+    });
+}
+
+const InterfaceDescription* Filter::interface(uint8_t number, uint8_t active_configuration) const {
+    const auto* configuration = description_ ? description_->configuration(active_configuration) : nullptr;
+    if (!configuration) return nullptr;
+    const auto found = configuration->interfaces.find(number);
+    return found == configuration->interfaces.end() ? nullptr : &found->second;
+}
+
+std::string Filter::interface_refusal(const Setup& setup, uint8_t active_configuration) const {
+    uint8_t number = low(setup.index);
+    if (setup.request_type == printer_request_type && setup.request == get_device_id) {
+        const auto* printer = interface(high(setup.index), active_configuration);
+        if (printer && printer->printer_settings.contains(low(setup.index))) number = high(setup.index);
+    }
+    const auto* addressed = interface(number, active_configuration);
+    // wIndex of a vendor's request may be anything; the kernel looks at it for none of them.
+    const bool means_interface = type_of(setup) != Type::vendor || addressed;
+    if (means_interface && !interface_allowed(number)) return fmt::format("interface {} is hidden", number);
+    if (type_of(setup) == Type::class_specific && denies(Denial::firmware) && addressed &&
+        !addressed->classes_with_firmware.empty())
+        return fmt::format("interface {} is for firmware upgrades, which are denied", number);
+    return {};
+}
+
+std::string Filter::endpoint_refusal(const Setup& setup, uint8_t active_configuration) const {
+    const uint8_t address = low(setup.index) & 0x8f;
+    const auto hidden = fmt::format("endpoint {:02x} is of a hidden interface", address);
+    if (!endpoint_allowed(address, active_configuration)) return hidden;
+    // devio.c, check_ctrlrecip: an address that no interface has counts as the one in the other direction
+    const auto* configuration = description_ ? description_->configuration(active_configuration) : nullptr;
+    const bool exists =
+        configuration && std::any_of(configuration->interfaces.begin(), configuration->interfaces.end(),
+                                     [&](const auto& entry) { return entry.second.endpoints.contains(address); });
+    return exists || endpoint_allowed(address ^ 0x80, active_configuration) ? std::string() : hidden;
+}
+
+/// Whatever their direction and recipient: devices look at bRequest first, and some at nothing else.
+std::string Filter::standard_refusal(const Setup& setup, uint8_t active_configuration) const {
+    const bool test_mode =
+        setup.request == set_feature && recipient_of(setup) == Recipient::device && setup.value == feature_test_mode;
+    const bool whole_device = setup.request == set_address || setup.request == set_descriptor ||
+                              setup.request == set_configuration || test_mode;
+    if (policy_.interfaces && whole_device) return "it acts on hidden interfaces too";
+    if (policy_.interfaces && is_descriptor_request(setup, other_speed_type))
+        return "what it asks for tells of hidden interfaces";
+    if (denies(Denial::configuration) && setup.request == set_configuration && low(setup.value) != active_configuration)
+        return fmt::format("configuration {} is not the active one, and changing it is denied", low(setup.value));
+    return {};
+}
+
+ControlVerdict Filter::control(const Setup& setup, uint8_t active_configuration) const {
+    std::string refusal;
+    if (type_of(setup) == Type::vendor && denies(Denial::vendor)) refusal = "vendor requests are denied";
+    if (refusal.empty() && recipient_of(setup) == Recipient::interface)
+        refusal = interface_refusal(setup, active_configuration);
+    if (refusal.empty() && recipient_of(setup) == Recipient::endpoint)
+        refusal = endpoint_refusal(setup, active_configuration);
+    if (refusal.empty() && type_of(setup) == Type::standard) refusal = standard_refusal(setup, active_configuration);
+    if (!refusal.empty()) return stall(setup, refusal);
+
+    if (!policy_.interfaces || !is_descriptor_request(setup, configuration_type)) return {};
+    const auto configuration = configuration_bytes(shown_, low(setup.value));
+    if (configuration.empty()) return stall(setup, fmt::format("there is no configuration {}", low(setup.value)));
+    const auto answer = configuration.first(std::min<size_t>(configuration.size(), setup.length));
+    return {.kind = ControlVerdict::Kind::answer, .data = {answer.begin(), answer.end()}};
+}
+
+}  // namespace storctl::node::usbfs

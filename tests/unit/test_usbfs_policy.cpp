@@ -1,0 +1,281 @@
+// What a policy lets through, answers itself and stalls.
+
+#include <doctest/doctest.h>
+
+#include "daemon/node/usbfs/policy.hpp"
+#include "tests/unit/usbfs_devices.hpp"
+
+using namespace storctl::node::usbfs;
+using namespace storctl::test;
+
+namespace {
+
+using Kind = ControlVerdict::Kind;
+using Set = std::set<uint8_t>;
+
+const std::set<Denial> nothing;
+
+struct Row {
+    const char* name;
+    Setup setup;
+    Kind kind;
+};
+
+void check_rows(const Filter& filter, uint8_t active, std::span<const Row> rows) {
+    for (const auto& row : rows) {
+        CAPTURE(row.name);
+        const auto verdict = filter.control(row.setup, active);
+        CHECK(verdict.kind == row.kind);
+        CHECK(verdict.reason.empty() == (row.kind != Kind::stall));
+        if (row.kind != Kind::answer) CHECK(verdict.data.empty());
+    }
+}
+
+}  // namespace
+
+TEST_CASE("a setup packet in the wire's order") {
+    const auto setup = Setup::parse({0x81, 0x06, 0x02, 0x22, 0x04, 0x03, 0x40, 0x01});
+    CHECK(setup.request_type == 0x81);
+    CHECK(setup.request == 6);
+    CHECK(setup.value == 0x2202);
+    CHECK(setup.index == 0x0304);
+    CHECK(setup.length == 0x0140);
+    CHECK(setup.to_host());
+    CHECK_FALSE(Setup{.request_type = 0x21}.to_host());
+}
+
+TEST_CASE("without a policy everything goes to the device") {
+    const Filter filter({.deny = nothing}, headset());
+    CHECK(filter.shown() == headset());
+    const Row rows[] = {
+        {"GET_DESCRIPTOR(configuration)", {0x80, 6, 0x0200, 0, 255}, Kind::allow},
+        {"GET_DESCRIPTOR(other speed)", {0x80, 6, 0x0700, 0, 255}, Kind::allow},
+        {"SET_CONFIGURATION", {0x00, 9, 2, 0, 0}, Kind::allow},
+        {"SET_INTERFACE", {0x01, 11, 1, 1, 0}, Kind::allow},
+        {"SET_ADDRESS", {0x00, 5, 9, 0, 0}, Kind::allow},
+        {"DFU_DNLOAD", {0x21, 1, 0, 3, 64}, Kind::allow},
+        {"vendor", {0x40, 1, 2, 3, 4}, Kind::allow},
+        {"an interface that does not exist", {0x21, 9, 0, 77, 1}, Kind::allow},
+        {"an endpoint that does not exist", {0x02, 1, 0, 0x8f, 0}, Kind::allow},
+    };
+    check_rows(filter, 1, rows);
+    for (int number = 0; number < 256; ++number) CHECK(filter.interface_allowed(static_cast<uint8_t>(number)));
+    for (int address = 0; address < 256; ++address) CHECK(filter.endpoint_allowed(static_cast<uint8_t>(address), 1));
+}
+
+TEST_CASE("requests to hidden interfaces and their endpoints stall") {
+    const Filter filter({.interfaces = Set{0, 2}, .deny = nothing}, headset());
+    const Row rows[] = {
+        {"GET_STATUS of the device", {0x80, 0, 0, 0, 2}, Kind::allow},
+        {"GET_STATUS of a shown interface", {0x81, 0, 0, 2, 2}, Kind::allow},
+        {"GET_STATUS of a hidden interface", {0x81, 0, 0, 1, 2}, Kind::stall},
+        {"GET_STATUS of a shown endpoint", {0x82, 0, 0, 0x83, 2}, Kind::allow},
+        {"GET_STATUS of a hidden endpoint", {0x82, 0, 0, 0x01, 2}, Kind::stall},
+        {"GET_STATUS of endpoint 0", {0x82, 0, 0, 0, 2}, Kind::allow},
+        {"GET_STATUS of endpoint 0 in", {0x82, 0, 0, 0x80, 2}, Kind::allow},
+        {"CLEAR_FEATURE(halt) of a shown endpoint", {0x02, 1, 0, 0x83, 0}, Kind::allow},
+        {"CLEAR_FEATURE(halt) of a hidden endpoint", {0x02, 1, 0, 0x01, 0}, Kind::stall},
+        {"of a hidden endpoint in the wrong direction, which the kernel corrects", {0x02, 1, 0, 0x81, 0}, Kind::stall},
+        {"of a hidden endpoint with reserved bits", {0x02, 1, 0, 0x71, 0}, Kind::stall},
+        {"of a hidden endpoint with a high byte", {0x02, 1, 0, 0x0101, 0}, Kind::stall},
+        {"of an endpoint that nobody has", {0x02, 1, 0, 0x85, 0}, Kind::allow},
+        {"SET_FEATURE(halt) of a hidden endpoint", {0x02, 3, 0, 0x01, 0}, Kind::stall},
+        {"SYNCH_FRAME of a hidden endpoint", {0x82, 12, 0, 0x01, 2}, Kind::stall},
+        {"SET_INTERFACE of a shown interface", {0x01, 11, 0, 2, 0}, Kind::allow},
+        {"SET_INTERFACE of a hidden interface", {0x01, 11, 1, 1, 0}, Kind::stall},
+        {"GET_INTERFACE of a hidden interface", {0x81, 10, 0, 1, 1}, Kind::stall},
+        {"SET_INTERFACE of an interface that does not exist", {0x01, 11, 0, 9, 0}, Kind::stall},
+        {"function suspend of a shown interface, options in the high byte", {0x01, 3, 0, 0x0302, 0}, Kind::allow},
+        {"function suspend of a hidden interface", {0x01, 3, 0, 0x0301, 0}, Kind::stall},
+        {"SET_CUR of the shown control's unit 5", {0x21, 1, 0x0100, 0x0500, 2}, Kind::allow},
+        {"SET_CUR of a hidden interface's unit", {0x21, 1, 0x0100, 0x0501, 2}, Kind::stall},
+        {"sampling rate of a hidden endpoint", {0x22, 1, 0x0100, 0x0001, 3}, Kind::stall},
+        {"SET_REPORT of a shown interface", {0x21, 9, 0x0200, 2, 8}, Kind::allow},
+        {"class request to the device", {0x20, 0, 0, 1, 8}, Kind::allow},
+        {"class request to another recipient", {0x23, 0, 0, 1, 8}, Kind::allow},
+        {"a reserved recipient whose low bits say interface", {0x25, 0, 0, 1, 8}, Kind::stall},
+        {"a reserved type to a hidden interface", {0x61, 0, 0, 1, 8}, Kind::stall},
+        {"HID report descriptor of a shown interface", {0x81, 6, 0x2200, 2, 255}, Kind::allow},
+        {"HID report descriptor of a hidden interface", {0x81, 6, 0x2200, 3, 255}, Kind::stall},
+        {"vendor request to a shown interface", {0x41, 1, 0, 2, 0}, Kind::allow},
+        {"vendor request to a hidden interface", {0x41, 1, 0, 3, 0}, Kind::stall},
+        {"vendor request whose index is no interface's", {0xc1, 1, 0, 5, 40}, Kind::allow},
+        {"vendor request to a hidden endpoint", {0x42, 1, 0, 0x01, 0}, Kind::stall},
+        {"vendor request to the device", {0x40, 1, 0, 3, 0}, Kind::allow},
+    };
+    check_rows(filter, 1, rows);
+    CHECK(filter.interface_allowed(0));
+    CHECK_FALSE(filter.interface_allowed(1));
+    CHECK(filter.endpoint_allowed(0x83, 1));
+    CHECK_FALSE(filter.endpoint_allowed(0x01, 1));
+    CHECK(filter.endpoint_allowed(0x81, 1));  // nobody's
+    CHECK(filter.endpoint_allowed(0x00, 1));
+    CHECK(filter.endpoint_allowed(0x80, 1));
+    CHECK_FALSE(filter.endpoint_allowed(0x83, 2));  // of a configuration that is not known
+    CHECK(filter.endpoint_allowed(0x80, 2));
+}
+
+TEST_CASE("what acts on the whole device stalls while interfaces are hidden") {
+    const Filter filter({.interfaces = Set{2}, .deny = nothing}, headset());
+    const Row rows[] = {
+        {"SET_ADDRESS", {0x00, 5, 9, 0, 0}, Kind::stall},
+        {"SET_DESCRIPTOR", {0x00, 7, 0x0200, 0, 9}, Kind::stall},
+        {"SET_CONFIGURATION to another", {0x00, 9, 2, 0, 0}, Kind::stall},
+        {"SET_CONFIGURATION to the same", {0x00, 9, 1, 0, 0}, Kind::stall},
+        {"SET_CONFIGURATION in the wrong direction", {0x80, 9, 2, 0, 0}, Kind::stall},
+        {"SET_CONFIGURATION to a shown interface", {0x01, 9, 2, 2, 0}, Kind::stall},
+        {"GET_CONFIGURATION", {0x80, 8, 0, 0, 1}, Kind::allow},
+        {"SET_FEATURE(test mode)", {0x00, 3, 2, 0x0400, 0}, Kind::stall},
+        {"SET_FEATURE(remote wakeup)", {0x00, 3, 1, 0, 0}, Kind::allow},
+        {"CLEAR_FEATURE(remote wakeup)", {0x00, 1, 1, 0, 0}, Kind::allow},
+        {"GET_DESCRIPTOR(device)", {0x80, 6, 0x0100, 0, 18}, Kind::allow},
+        {"GET_DESCRIPTOR(string)", {0x80, 6, 0x0302, 0x0409, 255}, Kind::allow},
+        {"GET_DESCRIPTOR(device qualifier)", {0x80, 6, 0x0600, 0, 10}, Kind::allow},
+        {"GET_DESCRIPTOR(BOS)", {0x80, 6, 0x0f00, 0, 5}, Kind::allow},
+        {"GET_DESCRIPTOR(other speed)", {0x80, 6, 0x0700, 0, 255}, Kind::stall},
+    };
+    check_rows(filter, 1, rows);
+}
+
+TEST_CASE("the configuration's descriptor is answered from what is shown") {
+    const auto second = usb_configuration(2, 1, headset_dfu());
+    const Filter filter({.interfaces = Set{2}, .deny = nothing}, headset() + second);
+    const auto shown = usb_configuration(1, 1, headset_hid());
+    CHECK(filter.shown() == usb_device() + shown + usb_configuration(2, 0, {}));
+    struct Question {
+        const char* name;
+        Setup setup;
+        Bytes data;
+    };
+    const Question questions[] = {
+        {"the head alone", {0x80, 6, 0x0200, 0, 9}, Bytes(shown.begin(), shown.begin() + 9)},
+        {"all of it", {0x80, 6, 0x0200, 0, static_cast<uint16_t>(shown.size())}, shown},
+        {"more than there is", {0x80, 6, 0x0200, 0, 0xffff}, shown},
+        {"nothing", {0x80, 6, 0x0200, 0, 0}, {}},
+        {"the second", {0x80, 6, 0x0201, 0, 255}, usb_configuration(2, 0, {})},
+        {"as if an interface had it", {0x81, 6, 0x0200, 2, 255}, shown},
+    };
+    for (const auto& question : questions) {
+        CAPTURE(question.name);
+        const auto verdict = filter.control(question.setup, 1);
+        CHECK(verdict.kind == Kind::answer);
+        CHECK(verdict.data == question.data);
+    }
+    CHECK(filter.control({0x80, 6, 0x0202, 0, 255}, 1).kind == Kind::stall);
+    CHECK(filter.control({0x81, 6, 0x0200, 3, 255}, 1).kind == Kind::stall);
+    // also before a configuration is chosen
+    CHECK(filter.control({0x80, 6, 0x0200, 0, 255}, 0).data == shown);
+    // nothing comes back from it
+    CHECK(filter.control({0x00, 6, 0x0200, 0, 0}, 1).kind == Kind::allow);
+}
+
+TEST_CASE("another configuration is denied, the active one is not") {
+    const Filter filter({.deny = {Denial::configuration}}, headset());
+    const Row rows[] = {
+        {"the same", {0x00, 9, 1, 0, 0}, Kind::allow},
+        {"the same, with the reserved byte set", {0x00, 9, 0x0201, 0, 0}, Kind::allow},
+        {"another", {0x00, 9, 2, 0, 0}, Kind::stall},
+        {"none", {0x00, 9, 0, 0, 0}, Kind::stall},
+        {"another, in the wrong direction", {0x80, 9, 2, 0, 0}, Kind::stall},
+        {"a class request of that number", {0x21, 9, 2, 0, 0}, Kind::allow},
+        {"SET_INTERFACE", {0x01, 11, 1, 1, 0}, Kind::allow},
+        {"SET_ADDRESS", {0x00, 5, 9, 0, 0}, Kind::allow},
+    };
+    check_rows(filter, 1, rows);
+    CHECK(filter.denies(Denial::configuration));
+    CHECK_FALSE(filter.denies(Denial::reset));
+    CHECK(
+        filter.control({0x00, 9, 2, 0, 0}, 1).reason ==
+        "control request 00 09, value 0002, index 0000, length 0: configuration 2 is not the active one, and changing "
+        "it is denied");
+}
+
+TEST_CASE("firmware is denied by default") {
+    const Filter filter({}, headset());
+    const Row rows[] = {
+        {"DFU_DETACH", {0x21, 0, 1000, 3, 0}, Kind::stall},
+        {"DFU_DNLOAD", {0x21, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_UPLOAD", {0xa1, 2, 0, 3, 64}, Kind::stall},
+        {"DFU_GETSTATUS", {0xa1, 3, 0, 3, 6}, Kind::stall},
+        {"DFU_DNLOAD with a high byte", {0x21, 1, 0, 0x0103, 64}, Kind::stall},
+        {"SET_INTERFACE of it", {0x01, 11, 0, 3, 0}, Kind::allow},
+        {"its descriptor", {0x81, 6, 0x2100, 3, 9}, Kind::allow},
+        {"the same numbers to another interface", {0x21, 1, 0, 2, 64}, Kind::allow},
+        {"a class request to the device, as Bluetooth's", {0x20, 0, 0, 3, 3}, Kind::allow},
+        {"a vendor request to it", {0x41, 1, 0, 3, 0}, Kind::allow},
+    };
+    check_rows(filter, 1, rows);
+    CHECK(filter.control({0x21, 1, 0, 3, 64}, 1).reason ==
+          "control request 21 01, value 0000, index 0003, length 64: interface 3 is for firmware upgrades, which are "
+          "denied");
+    CHECK(filter.shown() == headset());
+}
+
+TEST_CASE("firmware in a later setting only") {
+    const auto body = usb_interface(0, 0, 0, 3) + usb_interface(0, 1, 0, 0xfe, 1, 2);
+    const Filter filter({}, usb_device() + usb_configuration(1, 1, body));
+    CHECK(filter.control({0x21, 1, 0, 0, 64}, 1).kind == Kind::stall);
+}
+
+TEST_CASE("vendor requests are denied") {
+    const Filter filter({.deny = {Denial::vendor}}, headset());
+    const Row rows[] = {
+        {"to the device", {0x40, 1, 0, 0, 0}, Kind::stall},      {"from the device", {0xc0, 1, 0, 0, 4}, Kind::stall},
+        {"to an interface", {0x41, 1, 0, 2, 0}, Kind::stall},    {"to an endpoint", {0x42, 1, 0, 0x83, 0}, Kind::stall},
+        {"to another", {0x43, 1, 0, 0, 0}, Kind::stall},         {"a class request", {0x21, 1, 0, 2, 0}, Kind::allow},
+        {"a standard request", {0x80, 0, 0, 0, 2}, Kind::allow},
+    };
+    check_rows(filter, 1, rows);
+}
+
+TEST_CASE("a printer's GET_DEVICE_ID has its interface in the high byte") {
+    const auto body = usb_interface(0, 0, 1, 0xff) + usb_endpoint(0x81) + usb_interface(1, 0, 1, 7, 1, 2) +
+                      usb_endpoint(0x02) + usb_interface(1, 1, 1, 7, 1, 4) + usb_endpoint(0x03);
+    const auto descriptors = usb_device() + usb_configuration(1, 2, body);
+    const Filter printer({.interfaces = Set{1}, .deny = nothing}, descriptors);
+    const Row rows[] = {
+        {"setting 0", {0xa1, 0, 0, 0x0100, 255}, Kind::allow},
+        {"setting 1", {0xa1, 0, 0, 0x0101, 255}, Kind::allow},
+        {"a setting that it does not have, so the low byte counts", {0xa1, 0, 0, 0x0102, 255}, Kind::stall},
+        {"of no printer, so the low byte counts", {0xa1, 0, 0, 0x0001, 255}, Kind::allow},
+        {"of the hidden one", {0xa1, 0, 0, 0x0000, 255}, Kind::stall},
+        {"GET_PORT_STATUS has it in the low byte", {0xa1, 1, 0, 0x0100, 1}, Kind::stall},
+    };
+    check_rows(printer, 1, rows);
+    const Filter scanner({.interfaces = Set{0}, .deny = nothing}, descriptors);
+    CHECK(scanner.control({0xa1, 0, 0, 0x0100, 255}, 1).kind == Kind::stall);
+}
+
+TEST_CASE("an address that a shown and a hidden interface have is hidden") {
+    const auto body = usb_interface(0, 0, 1) + usb_endpoint(0x81) + usb_interface(1, 0, 1) + usb_endpoint(0x81);
+    const Filter filter({.interfaces = Set{1}, .deny = nothing}, usb_device() + usb_configuration(1, 2, body));
+    CHECK_FALSE(filter.endpoint_allowed(0x81, 1));
+}
+
+TEST_CASE("a shown endpoint whose other direction is hidden may be used") {
+    const auto body = usb_interface(0, 0, 1) + usb_endpoint(0x81) + usb_interface(1, 0, 1) + usb_endpoint(0x01);
+    const Filter filter({.interfaces = Set{1}, .deny = nothing}, usb_device() + usb_configuration(1, 2, body));
+    CHECK(filter.control({0x02, 1, 0, 0x01, 0}, 1).kind == Kind::allow);
+    CHECK(filter.control({0x02, 1, 0, 0x81, 0}, 1).kind == Kind::stall);
+}
+
+TEST_CASE("endpoints are those of the active configuration") {
+    const auto descriptors =
+        usb_device(2) + usb_configuration(1, 2, usb_interface(0, 0, 1) + usb_endpoint(0x81) + usb_interface(1, 0, 0)) +
+        usb_configuration(2, 2, usb_interface(1, 0, 1) + usb_endpoint(0x81) + usb_interface(0, 0, 0));
+    const Filter filter({.interfaces = Set{0}, .deny = nothing}, descriptors);
+    CHECK(filter.endpoint_allowed(0x81, 1));
+    CHECK_FALSE(filter.endpoint_allowed(0x81, 2));
+    CHECK_FALSE(filter.endpoint_allowed(0x81, 0));
+}
+
+TEST_CASE("descriptors that cannot be read hide everything that could be hidden") {
+    const Filter filter({.interfaces = Set{0}}, {});
+    CHECK(filter.shown().empty());
+    CHECK(filter.interface_allowed(0));
+    CHECK_FALSE(filter.interface_allowed(1));
+    CHECK_FALSE(filter.endpoint_allowed(0x81, 1));
+    CHECK(filter.control({0x80, 6, 0x0200, 0, 255}, 1).kind == Kind::stall);
+    CHECK(filter.control({0x82, 0, 0, 0x81, 2}, 1).kind == Kind::stall);
+    CHECK(filter.control({0x80, 6, 0x0100, 0, 18}, 1).kind == Kind::allow);
+}
