@@ -29,6 +29,9 @@ using usbarb::Verdict;
 
 constexpr std::string_view any_machine = "vm:?";
 
+/// In full, since the call may be another interface's.
+std::string own_error(std::string_view name) { return fmt::format("io.storctl.Arbiter.{}", name); }
+
 }  // namespace
 
 Result<void> ArbiterCalls::serve(control::Server& server) {
@@ -65,10 +68,10 @@ std::optional<std::vector<Target>> ArbiterCalls::resolve(Call& call, const std::
                 break;
             case Verdict::not_found:
                 if (one.optional) continue;
-                call.error("NotFound", {{"what", one.what}, {"message", found.why}});
+                call.error(own_error("NotFound"), {{"what", one.what}, {"message", found.why}});
                 return std::nullopt;
             case Verdict::ambiguous:
-                call.error("Ambiguous", {{"what", one.what}, {"candidates", found.candidates}});
+                call.error(own_error("Ambiguous"), {{"what", one.what}, {"candidates", found.candidates}});
                 return std::nullopt;
             case Verdict::denied:
             case Verdict::invalid:
@@ -86,10 +89,14 @@ void ArbiterCalls::look_then(const SharedCall& call, bool functions, std::functi
         auto known = looked;
         if (known && functions) known = parts_.refresh();
         if (known) return decide();
-        call->error("Failed",
-                    {{"message", fmt::format("nothing was changed: what this host uses cannot be found out: {}",
-                                             known.error().message())}});
+        answer_unknown_use(*call, known.error());
     });
+}
+
+void ArbiterCalls::answer_unknown_use(Call& call, const Error& why) const {
+    call.error(
+        "Failed",
+        {{"message", fmt::format("nothing was changed: what this host uses cannot be found out: {}", why.message())}});
 }
 
 // ---- Claim
@@ -141,11 +148,12 @@ void ArbiterCalls::answer_denial(Call& call, const usbarb::Decision& decision) c
         case Verdict::granted:
             return;
         case Verdict::denied:
-            return call.error("Refused", {{"message", decision.why}, {"blockers", blockers_json(decision.blockers)}});
+            return call.error(own_error("Refused"),
+                              {{"message", decision.why}, {"blockers", blockers_json(decision.blockers)}});
         case Verdict::not_found:
-            return call.error("NotFound", {{"what", decision.what}, {"message", decision.why}});
+            return call.error(own_error("NotFound"), {{"what", decision.what}, {"message", decision.why}});
         case Verdict::ambiguous:
-            return call.error("Ambiguous", {{"what", decision.what}, {"candidates", decision.candidates}});
+            return call.error(own_error("Ambiguous"), {{"what", decision.what}, {"candidates", decision.candidates}});
         case Verdict::invalid:
             return answer_invalid(call, "holder", decision.what, decision.why);
     }

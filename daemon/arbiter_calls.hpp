@@ -15,6 +15,7 @@
 #include "daemon/arbiter_releases.hpp"
 #include "daemon/arbiter_rules.hpp"
 #include "daemon/arbiter_uses.hpp"
+#include "daemon/claim_nodes.hpp"
 
 namespace storctl {
 
@@ -27,6 +28,22 @@ struct ArbiterSettings {
     bool return_drivers = true;
 };
 
+/// One device to be claimed for a node that is to be made over it.
+struct DeviceClaim {
+    std::string what, holder, origin, reason;
+    bool dry_run = false;
+    /// Asked in the step in which it is decided, of what arbitration grants. `held`: the holder's claim that is there
+    /// already. False: it has answered the call.
+    std::function<bool(control::Call&, const usbarb::Socket&, const std::optional<usbarb::ClaimRecord>& held)> accept;
+};
+struct ClaimedDevice {
+    usbarb::ClaimRecord claim;
+    bool fresh = false;  ///< made by this request
+    std::vector<std::string> warnings;
+};
+/// Nothing: the call has been answered, and nothing was changed.
+using DeviceClaimed = std::function<void(std::optional<ClaimedDevice>)>;
+
 class ArbiterCalls {
  public:
     struct Parts {
@@ -37,19 +54,29 @@ class ArbiterCalls {
         RuleBook& rules;
         UseWatch& uses;
         std::function<Result<void>()> refresh;  ///< reads all controllers and devices again, now
+        std::function<ClaimNodes&()> nodes;
     };
     ArbiterCalls(Parts parts, const ArbiterSettings& settings) : parts_(std::move(parts)), settings_(settings) {}
 
-    Result<void> serve(control::Server& server);
-
- private:
     using SharedCall = std::shared_ptr<control::Call>;
 
+    Result<void> serve(control::Server& server);
+    /// As Claim, within a call of another interface; refusals are answered as this one's errors. `done` once, perhaps
+    /// while the claim is still being worked on (ClaimDrivers::when_idle).
+    void claim_device(const SharedCall& call, DeviceClaim wanted, DeviceClaimed done);
+    void release_own(usbarb::ClaimId id, std::function<void()> done);
+
+ private:
     void on_claim(control::Call call);
     void decide(const SharedCall& call);
     void on_confirm(control::Call call);
     void on_release(control::Call call);
     void release(const SharedCall& call);
+    void end_nodes_then_release(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims);
+    void release_now(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims);
+    void decide_device(const SharedCall& call, const DeviceClaim& wanted, const DeviceClaimed& done);
+    void answer_unknown_use(control::Call& call, const Error& why) const;
+    void answer_open(control::Call& call, const ClaimNodes::Refusal& refusal) const;
     void answer_dry_release(control::Call& call, const std::vector<usbarb::ClaimId>& claims) const;
     void on_explain(control::Call call);
     void explain(const SharedCall& call);

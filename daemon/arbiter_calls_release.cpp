@@ -35,24 +35,56 @@ void ArbiterCalls::release(const SharedCall& call) {
     const auto claims = claims_meant(*call);
     if (!claims) return;
     if (flag_parameter(call->parameters(), "dry_run")) return answer_dry_release(*call, *claims);
-    // a claim that is still being brought about is looked at again once that has ended, one way or the other
+    // a claim or node that is still being brought about is looked at again once that has ended, one way or the other
     if (parts_.drivers.busy(*claims)) {
         return parts_.drivers.when_idle(*claims, [this, call] { release(call); });
     }
+    end_nodes_then_release(call, *claims);
+}
+
+/// From here on nobody else works on these claims.
+void ArbiterCalls::end_nodes_then_release(const SharedCall& call, const std::vector<ClaimId>& claims) {
+    parts_.drivers.begin_work(claims);
+    const bool force = flag_parameter(call->parameters(), "force");
+    parts_.nodes().end(claims, force, [this, call, claims](const std::optional<ClaimNodes::Refusal>& refusal) {
+        if (refusal) {
+            answer_open(*call, *refusal);
+        } else {
+            release_now(call, claims);
+        }
+        parts_.drivers.end_work(claims);
+    });
+}
+
+void ArbiterCalls::answer_open(Call& call, const ClaimNodes::Refusal& refusal) const {
+    if (refusal.blockers.empty()) return call.error("Failed", {{"message", refusal.message}});
+    call.error("Refused", {{"message", refusal.message}, {"blockers", blockers_json(refusal.blockers)}});
+}
+
+void ArbiterCalls::release_now(const SharedCall& call, const std::vector<ClaimId>& claims) {
     const auto& arbiter = parts_.ledger.arbiter();
-    for (const ClaimId id : *claims) {
+    for (const ClaimId id : claims) {
+        // one may have ended while its node did
+        if (!arbiter.find_claim(id)) continue;
         log::notice("{}: release by {}", summary_of(*arbiter.find_claim(id)), control::describe(call->peer()));
     }
     const bool keep_off = optional_parameter<bool>(call->parameters(), "keep_off").value_or(!settings_.return_drivers);
-    parts_.releases.release(*claims, keep_off, [call](const ClaimReleases::Released& released) {
+    parts_.releases.release(claims, keep_off, [call](const ClaimReleases::Released& released) {
         if (!released.failure.empty()) return call->error("Failed", {{"message", released.failure}});
         call->reply({{"released", claims_json(released.claims)}});
     });
 }
 
 void ArbiterCalls::answer_dry_release(Call& call, const std::vector<ClaimId>& claims) const {
+    const ClaimNodes& nodes = parts_.nodes();
+    const bool force = flag_parameter(call.parameters(), "force");
+    if (const auto refusal = nodes.refusal(claims); refusal && !force) return answer_open(call, *refusal);
     std::vector<usbarb::ClaimRecord> records;
-    for (const ClaimId id : claims) records.push_back(*parts_.ledger.arbiter().find_claim(id));
+    for (const ClaimId id : claims) {
+        auto& record = records.emplace_back(*parts_.ledger.arbiter().find_claim(id));
+        const auto node = nodes.over(id);
+        if (node && record.message.empty()) record.message = fmt::format("node '{}' goes with it", *node);
+    }
     call.reply({{"released", claims_json(records)}});
 }
 

@@ -41,6 +41,10 @@ class ClaimDrivers {
 
     /// A claim is worked on from the call until its `done` has returned.
     bool busy(const std::vector<usbarb::ClaimId>& claims) const;
+    /// For work that is not the drivers': nobody else works on the claims until as many calls of `end_work`, which let
+    /// those run that wait.
+    void begin_work(const std::vector<usbarb::ClaimId>& claims);
+    void end_work(const std::vector<usbarb::ClaimId>& claims);
     /// Once none of them is worked on; from inside when that is so now.
     void when_idle(std::vector<usbarb::ClaimId> claims, std::function<void()> then);
 
@@ -57,8 +61,6 @@ class ClaimDrivers {
                                                        const std::vector<usbarb::ClaimId>& claims) const;
     void keep(const ClaimJob& work, std::vector<UniqueFd> held);
     void undo(const std::shared_ptr<Batch>& batch, Done done);
-    void begin_work(const std::vector<usbarb::ClaimId>& claims);
-    void end_work(const std::vector<usbarb::ClaimId>& claims);
 
     const usbarb::Arbiter& arbiter_;
     HeldHubs& hubs_;

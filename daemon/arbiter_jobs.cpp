@@ -97,6 +97,7 @@ bool on_host_driver(const DeviceFacts& device) {
 }
 
 bool is_host_use(const usbarb::Use& use) {
+    if (use.is_node_over_device()) return false;
     switch (use.kind) {
         case usbarb::UseKind::usbfs:
         case usbarb::UseKind::open:

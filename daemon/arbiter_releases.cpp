@@ -56,11 +56,36 @@ void ClaimReleases::release(const std::vector<ClaimId>& claims, bool keep_off, D
     ledger_.note(changes);
     crash_point(CrashPoint::release_recorded);
     if (open.empty()) return done(std::move(released));
-    drivers_.take_back(open, [this, open, released = std::move(released),
-                              done = std::move(done)](const ClaimDrivers::Outcome& outcome) {
-        crash_point(CrashPoint::release_actuated);
-        finish(open, outcome, released, done);
+    drivers_.begin_work(open);
+    hooks_.nodes().end(open, true, [this, open, released = std::move(released), done = std::move(done)](const auto&) {
+        take_back(open, released, done);
+        drivers_.end_work(open);
     });
+}
+
+void ClaimReleases::take_back(const std::vector<ClaimId>& claims, Released released, Done done) {
+    forget_nodes(claims);
+    drivers_.take_back(claims, [this, claims, released = std::move(released),
+                                done = std::move(done)](const ClaimDrivers::Outcome& outcome) {
+        crash_point(CrashPoint::release_actuated);
+        finish(claims, outcome, released, done);
+    });
+}
+
+/// A node that has just ended is not the host's use of the device, whatever the last look saw.
+void ClaimReleases::forget_nodes(const std::vector<ClaimId>& claims) {
+    auto& arbiter = ledger_.arbiter();
+    for (const ClaimId id : claims) {
+        const auto claim = arbiter.find_claim(id);
+        if (!claim || claim->kind != ClaimKind::device) continue;
+        for (const auto& [half, name] : EnumNames<usbarb::Half>::table) {
+            const auto view = arbiter.device_at(claim->target, half);
+            if (!view) continue;
+            auto uses = *view->uses;
+            if (std::erase_if(uses, [](const usbarb::Use& use) { return use.is_node_over_device(); }) == 0) continue;
+            ledger_.note(arbiter.set_uses(claim->target, std::move(uses), wall_now()));
+        }
+    }
 }
 
 void ClaimReleases::carry_on(const std::vector<ClaimId>& claims) {

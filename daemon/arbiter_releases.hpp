@@ -11,6 +11,7 @@
 #include "base/event_loop.hpp"
 #include "daemon/arbiter_drivers.hpp"
 #include "daemon/arbiter_ledger.hpp"
+#include "daemon/claim_nodes.hpp"
 
 namespace storctl {
 
@@ -28,11 +29,14 @@ class ClaimReleases {
         std::function<void(const std::vector<usbarb::ClaimId>&)> uncovered;
         /// The controllers are the host's again, their devices enumerated.
         std::function<void(const std::vector<std::string>&)> returned;
+        /// The mediated nodes, asked at each release.
+        std::function<ClaimNodes&()> nodes;
     };
 
     ClaimReleases(EventLoop& loop, ClaimLedger& ledger, ClaimDrivers& drivers, Hooks hooks);
 
-    /// Of claims that nobody is working on. `done` perhaps from inside.
+    /// Of claims that nobody else is working on. Nodes over them end first, by force: who may refuse that has been
+    /// asked. `done` perhaps from inside.
     void release(const std::vector<usbarb::ClaimId>& claims, bool keep_off, Done done);
     /// Claims whose release has begun already (a deadline, a crash): the rest of it.
     void carry_on(const std::vector<usbarb::ClaimId>& claims);
@@ -45,6 +49,8 @@ class ClaimReleases {
         std::function<void()> done;
         EventSource timer;
     };
+    void take_back(const std::vector<usbarb::ClaimId>& claims, Released released, Done done);
+    void forget_nodes(const std::vector<usbarb::ClaimId>& claims);
     void finish(const std::vector<usbarb::ClaimId>& claims, const ClaimDrivers::Outcome& outcome, Released released,
                 const Done& done);
     void wait_for_devices(std::vector<std::string> controllers, std::function<void()> done);

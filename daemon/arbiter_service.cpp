@@ -10,7 +10,6 @@
 #include "daemon/arbiter_convergence.hpp"
 #include "daemon/arbiter_service_parts.hpp"
 #include "daemon/arbiter_view.hpp"
-#include "daemon/block_place.hpp"
 #include "daemon/priorities.hpp"
 
 namespace storctl {
@@ -75,7 +74,8 @@ ArbiterService::Parts::Parts(EventLoop& the_loop, StateDb& the_db, EventHub& the
                 .returned =
                     [this](const std::vector<std::string>& controllers) {
                         for (const auto& path : controllers) rules->again(path);
-                    }}),
+                    },
+                .nodes = [this]() -> ClaimNodes& { return *nodes; }}),
       guard(ledger, drivers, hubs, maker),
       kernel(std::move(the_kernel)) {}
 
@@ -91,7 +91,8 @@ Result<void> ArbiterService::Parts::open() {
                                       .releases = releases,
                                       .rules = *rules,
                                       .uses = *uses,
-                                      .refresh = [this] { return refresh(); }},
+                                      .refresh = [this] { return refresh(); },
+                                      .nodes = [this]() -> ClaimNodes& { return *nodes; }},
                   options.settings);
     deadline = TRY(loop.add_timer(std::chrono::microseconds(0), priority::node_timers, [this] { deadline_came(); }));
     deadline.enable(false);
@@ -221,6 +222,8 @@ void ArbiterService::set_settings(const ArbiterSettings& settings) {
 }
 
 void ArbiterService::set_nodes(UseWatch::Nodes nodes) { parts_->uses->set_nodes(std::move(nodes)); }
+void ArbiterService::set_usb_nodes(UseWatch::Nodes nodes) { parts_->uses->set_usb_nodes(std::move(nodes)); }
+void ArbiterService::set_claim_nodes(ClaimNodes& nodes) { parts_->nodes = &nodes; }
 
 json ArbiterService::describe_claims() const { return claims_json(parts_->ledger.arbiter().claims()); }
 json ArbiterService::describe_devices() const { return devices_digest(parts_->ledger.arbiter()); }
@@ -259,30 +262,6 @@ std::vector<std::string> ArbiterService::findings() const {
     if (!parts_->kernel->monitoring())
         out.push_back("USB events are not heard: claims do not follow what is plugged in and out");
     return out;
-}
-
-std::optional<std::string> ArbiterService::claimed_below(const std::string& block) const {
-    const auto& arbiter = parts_->ledger.arbiter();
-    const auto places = block_syspaths(parts_->options.kernel.sys, block);
-    const auto lies_on = [&](const std::string& syspath) {
-        return !syspath.empty() && std::any_of(places.begin(), places.end(), [&](const std::string& place) {
-            return place.starts_with(syspath + "/");
-        });
-    };
-    for (const auto& claim : arbiter.claims()) {
-        if (claim.observed || claim.state == ClaimState::lost || claim.holder == "host") continue;
-        bool on_it = false;
-        if (claim.target.is_root()) {
-            const auto* controller = arbiter.controller(claim.target.controller);
-            on_it = controller != nullptr && lies_on(controller->syspath);
-        }
-        for (const auto& [half, name] : EnumNames<usbarb::Half>::table) {
-            const auto view = arbiter.device_at(claim.target, half);
-            if (view && lies_on(view->facts->syspath)) on_it = true;
-        }
-        if (on_it) return summary_of(claim);
-    }
-    return std::nullopt;
 }
 
 std::set<std::string> seen_plugs(const std::string& state_file) {

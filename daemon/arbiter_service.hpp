@@ -47,11 +47,26 @@ class ArbiterService {
     void set_settings(const ArbiterSettings& settings);
     /// Disks behind mediated nodes, asked before each look: kernel name → node's name.
     void set_nodes(UseWatch::Nodes nodes);
+    /// Devices behind mediated nodes likewise: their raw nodes → node's name.
+    void set_usb_nodes(UseWatch::Nodes nodes);
+    /// Asked before a claim ends; they must outlive the service's use.
+    void set_claim_nodes(ClaimNodes& nodes);
     /// Full enumeration again.
     Result<void> rescan();
 
     /// Who has claimed what this block device ("sda", "dm-3") lies on: one sentence; nothing: nobody.
     std::optional<std::string> claimed_below(const std::string& block) const;
+
+    // for mediated nodes; ArbiterCalls says more
+    void claim_device(const std::shared_ptr<control::Call>& call, DeviceClaim wanted, DeviceClaimed done);
+    void release_own(usbarb::ClaimId claim, std::function<void()> done);
+    /// Once nobody works on the claim; perhaps from inside.
+    void when_idle(usbarb::ClaimId claim, std::function<void()> then);
+    bool busy(usbarb::ClaimId claim) const;
+    std::vector<usbarb::ClaimRecord> claims() const;
+    std::optional<usbarb::ClaimRecord> find_claim(usbarb::ClaimId claim) const;
+    /// The claimed device, when it is there, the claim in force and nobody works on it.
+    std::optional<usbarb::DeviceFacts> device_of(usbarb::ClaimId claim) const;
 
     nlohmann::json describe_claims() const;   ///< for state.json
     nlohmann::json describe_devices() const;  ///< the same, shortened

@@ -52,6 +52,8 @@ struct ArbiterService::Parts {
     ClaimReleases releases;
     ClaimGuard guard;
     std::optional<ArbiterCalls> calls;
+    NoClaimNodes no_nodes;
+    ClaimNodes* nodes = &no_nodes;
     EventSource deadline;
     EventSource start_limit;
     std::function<void()> settled;

@@ -29,7 +29,7 @@ void UseWatch::look_soon() {
 
 void UseWatch::look(std::function<void(Result<void>)> done) {
     auto nodes = nodes_ ? nodes_() : Disks();
-    UseRequest request{.nodes = nodes, .consoles = consoles_};
+    UseRequest request{.nodes = nodes, .usb_nodes = usb_nodes_ ? usb_nodes_() : Disks(), .consoles = consoles_};
     scan_(std::move(request), [this, nodes = std::move(nodes), done = std::move(done)](Result<UseScan> scan) mutable {
         // a node that was made meanwhile is not in what was found
         const bool outdated = scan && nodes_ && nodes_() != nodes;

@@ -27,6 +27,8 @@ class UseWatch {
     static Result<std::unique_ptr<UseWatch>> open(EventLoop& loop, ClaimLedger& ledger, Scan scan);
 
     void set_nodes(Nodes nodes) { nodes_ = std::move(nodes); }
+    /// USB devices behind mediated nodes: "/dev/bus/usb/001/004" → node's name.
+    void set_usb_nodes(Nodes nodes) { usb_nodes_ = std::move(nodes); }
     void set_consoles(bool are_used) { consoles_ = are_used; }
 
     /// Something has happened: a look in a moment, shared with whatever else happens until then.
@@ -45,7 +47,7 @@ class UseWatch {
 
     ClaimLedger& ledger_;
     Scan scan_;
-    Nodes nodes_;
+    Nodes nodes_, usb_nodes_;
     bool consoles_ = true;
     bool soon_ = false;
     size_t hidden_processes_ = 0;

@@ -74,6 +74,19 @@ void append(std::vector<Use>& to, std::vector<Use> uses) {
     to.insert(to.end(), std::make_move_iterator(uses.begin()), std::make_move_iterator(uses.end()));
 }
 
+/// The process of a node over this device is told as the node's use; any other node process is a program like others.
+void name_node_processes(std::vector<Use>& uses, const std::string& devnode, const UseRequest& request) {
+    const auto node = request.usb_nodes.find(devnode);
+    for (Use& use : uses) {
+        if (use.kind != UseKind::node) continue;
+        if (node == request.usb_nodes.end()) {
+            use.kind = UseKind::open;
+        } else {
+            use.text = fmt::format("behind node '{}'", node->second);
+        }
+    }
+}
+
 }  // namespace
 
 Result<UseScan> scan_uses(const UseRequest& request, const UsePaths& paths) {
@@ -108,6 +121,7 @@ Result<UseScan> scan_uses(const UseRequest& request, const UsePaths& paths) {
         append(scan.uses[{.controller = function, .unit = "vfio"}], std::move(uses));
     }
     for (auto& [node, uses] : opened.uses) {
+        name_node_processes(uses, node, request);
         const std::string syspath = usbarb::device_of_node(node, paths.kernel);
         if (syspath.empty()) continue;  // gone meanwhile
         if (const auto place = reader.place_of(syspath)) append(scan.uses[place->first], std::move(uses));

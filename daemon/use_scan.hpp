@@ -21,7 +21,9 @@ struct UsePaths {
 
 struct UseRequest {
     std::map<std::string, std::string> nodes;  ///< block devices behind mediated nodes: kernel name → node's name
-    bool consoles = false;                     ///< policy: keyboards are the host's console
+    std::map<std::string, std::string>
+        usb_nodes;          ///< devices behind mediated nodes: "/dev/bus/usb/001/004" → node's name
+    bool consoles = false;  ///< policy: keyboards are the host's console
 };
 
 /// USB devices by their sockets: what lies below a device is the nearest device's. Of other PCI functions one entry per

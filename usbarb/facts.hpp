@@ -86,8 +86,10 @@ enum class UseKind : uint8_t { mount, swap, holder, loop, node, network, usbfs, 
 struct Use {
     UseKind kind = UseKind::mount;
     std::string text;  ///< "mounted on /srv (sda1)", "opened by qemu-system-x86 (pid 812, guest web1)"
-    int pid = 0;       ///< of usbfs and open, where it is known
+    int pid = 0;       ///< of usbfs and open, where it is known; of a mediated node over the device itself: its process
     bool operator==(const Use&) const = default;
+    /// Not over a disk that lies on it: the claim's own node, and no use of the host's.
+    bool is_node_over_device() const { return kind == UseKind::node && pid != 0; }
 };
 
 }  // namespace storctl::usbarb

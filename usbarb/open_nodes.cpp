@@ -27,6 +27,7 @@ namespace {
 
 constexpr unsigned usb_major = 189;          // Documentation/admin-guide/devices.txt
 constexpr unsigned addresses_per_bus = 128;  // drivers/usb/core/usb.h: minor = (bus - 1) * 128 + (address - 1)
+constexpr unsigned most_buses = 64;          // drivers/usb/core/hcd.c; mediated nodes have the minors beyond
 constexpr std::string_view nodes_folder = "/dev/bus/usb/";
 constexpr std::string_view node_program = "stor-node";
 constexpr size_t command_line_limit_bytes = 1 << 20;
@@ -157,7 +158,7 @@ void add_opened(const std::string& process, int folder, const char* entry, const
     }
     if (!asked || S_ISCHR(about.stx_mode)) {
         std::optional<Number> usb = asked ? std::nullopt : parse_node(path);
-        if (asked && about.stx_rdev_major == usb_major) {
+        if (asked && about.stx_rdev_major == usb_major && about.stx_rdev_minor < most_buses * addresses_per_bus) {
             usb = Number{about.stx_rdev_minor / addresses_per_bus + 1, about.stx_rdev_minor % addresses_per_bus + 1};
         }
         if (usb) out.nodes.insert(node_name(*usb));
@@ -265,7 +266,7 @@ void mark_claimed(const std::set<std::string>& claimed, const std::set<std::stri
         auto& uses = out.uses[node];
         // of several programs nobody can say which one has claimed it
         if (uses.size() == 1 && of_own.count(node) == 0) {
-            uses.front().kind = UseKind::usbfs;
+            if (uses.front().kind == UseKind::open) uses.front().kind = UseKind::usbfs;
         } else if (uses.empty() && of_own.count(node) == 0) {
             uses.push_back({.kind = UseKind::usbfs, .text = "claimed by a program that cannot be seen from here"});
         }
@@ -299,10 +300,14 @@ Result<OpenNodes> read_open_nodes(int own, const KernelPaths& paths) {
             of_own.insert(opened->nodes.begin(), opened->nodes.end());
             continue;
         }
+        const bool is_node = read_attribute(process + "/comm") == node_program;
         // its disk is told as the node's
-        if (read_attribute(process + "/comm") == node_program) opened->blocks.clear();
+        if (is_node) opened->blocks.clear();
         const Use use{.kind = UseKind::open, .text = "opened by " + program_text(process, number), .pid = number};
-        for (const auto& node : opened->nodes) out.uses[node].push_back(use);
+        for (const auto& node : opened->nodes) {
+            out.uses[node].push_back(use);
+            if (is_node) out.uses[node].back().kind = UseKind::node;
+        }
         for (const auto& group : opened->groups) groups[group].emplace(number, use);
         for (const auto& function : opened->functions) functions[function].emplace(number, use);
         for (const auto& block : opened->blocks) out.blocks[block].push_back(use);

@@ -1,0 +1,86 @@
+// One device claimed for a mediated node: as Claim does it, within the call of another interface.
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "control/peer.hpp"
+#include "daemon/arbiter_calls.hpp"
+#include "daemon/arbiter_parameters.hpp"
+#include "daemon/arbiter_view.hpp"
+
+namespace storctl {
+
+using usbarb::ClaimId;
+using usbarb::ClaimKind;
+using usbarb::ClaimRecord;
+using usbarb::Request;
+using usbarb::Target;
+
+void ArbiterCalls::claim_device(const SharedCall& call, DeviceClaim wanted, DeviceClaimed done) {
+    const auto shared = std::make_shared<DeviceClaim>(std::move(wanted));
+    parts_.uses.look([this, call, shared, done = std::move(done)](const Result<void>& looked) {
+        if (looked) return decide_device(call, *shared, done);
+        answer_unknown_use(*call, looked.error());
+        done(std::nullopt);
+    });
+}
+
+/// Like `decide`: nothing else runs between this look at what is there and the recorded claim.
+void ArbiterCalls::decide_device(const SharedCall& call, const DeviceClaim& wanted, const DeviceClaimed& done) {
+    const auto targets = resolve(*call, {{.bus = "usb", .what = wanted.what}});
+    if (!targets) return done(std::nullopt);
+    const Target& target = targets->front();
+    if (target.kind != ClaimKind::device) {
+        answer_invalid(*call, "target", wanted.what,
+                       fmt::format("{} is a hub: a node takes one device", usbarb::to_text(target.socket)));
+        return done(std::nullopt);
+    }
+    auto& arbiter = parts_.ledger.arbiter();
+    std::optional<ClaimRecord> held;
+    for (const ClaimId id : arbiter.claims_on(target)) {
+        const auto claim = arbiter.find_claim(id);
+        if (claim->holder == wanted.holder && claim->state != usbarb::ClaimState::lost) held = claim;
+    }
+    const Request request{
+        .targets = {target}, .holder = wanted.holder, .origin = wanted.origin, .reason = wanted.reason};
+    const auto decision = arbiter.explain(request);
+    if (!decision.granted()) {
+        log::notice("a node over {} for {} by {} refused: {}", usbarb::to_text(target.socket),
+                    escape_unprintable(wanted.holder), control::describe(call->peer()), decision.why);
+        answer_denial(*call, decision);
+        return done(std::nullopt);
+    }
+    if (!wanted.accept(*call, target.socket, held)) return done(std::nullopt);
+    if (wanted.dry_run) {
+        const auto shown = held ? *held : sketch(target, request);
+        return done(ClaimedDevice{.claim = shown, .fresh = !held, .warnings = {}});
+    }
+    parts_.maker.claim(request, control::describe(call->peer()),
+                       [this, call, done, fresh = !held](const ClaimMaker::Made& made) {
+                           if (!made.decision.granted() || !made.failure.empty()) {
+                               answer_claim(*call, made);
+                               return done(std::nullopt);
+                           }
+                           const auto claim = parts_.ledger.arbiter().find_claim(made.decision.claims.front());
+                           if (!claim) {
+                               call->error("Failed", {{"message", "the device was unplugged or released meanwhile"}});
+                               return done(std::nullopt);
+                           }
+                           done(ClaimedDevice{.claim = *claim, .fresh = fresh, .warnings = made.warnings});
+                       });
+}
+
+/// What a node made, ended with it.
+void ArbiterCalls::release_own(ClaimId id, std::function<void()> done) {
+    parts_.drivers.when_idle({id}, [this, id, done = std::move(done)] {
+        parts_.releases.release({id}, !settings_.return_drivers, [done](const ClaimReleases::Released& released) {
+            if (!released.failure.empty()) log::warning("a node's claim: {}", released.failure);
+            done();
+        });
+    });
+}
+
+}  // namespace storctl
