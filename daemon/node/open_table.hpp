@@ -42,6 +42,7 @@ class OpenTable {
     std::vector<Opener> openers() const;
     /// Closed: nobody is let in any more, the node is ending.
     void set_closed(bool closed) { closed_ = closed; }
+    bool closed() const { return closed_; }
 
  private:
     OpenPolicy policy_;

@@ -1,5 +1,6 @@
 #include "daemon/node/usb_device_file.hpp"
 
+#include <array>
 #include <cerrno>
 
 #include <fcntl.h>
@@ -19,7 +20,7 @@ Result<std::unique_ptr<UsbDeviceFile>> UsbDeviceFile::open(const std::string& pa
     UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!wake) return errno_error("cannot create an eventfd");
     return std::unique_ptr<UsbDeviceFile>(
-        new UsbDeviceFile(std::move(file), std::move(wake), flags, std::move(find_again)));
+        new UsbDeviceFile(path, std::move(file), std::move(wake), flags, std::move(find_again)));
 }
 
 int UsbDeviceFile::ioctl(unsigned long number, void* argument) {
@@ -67,11 +68,12 @@ void UsbDeviceFile::close() {
 }
 
 int UsbDeviceFile::reopen() {
-    const std::string path = find_again_();
+    const std::string path = find_again_(path_);
     if (path.empty()) return -ENODEV;
     auto file = open_file(path, flags_ | O_CLOEXEC);
     if (!file) return -file.error().value();
     if (closed_) return -ENODEV;
+    path_ = path;
     return ::dup3(file->get(), file_.get(), O_CLOEXEC) < 0 ? -errno : 0;
 }
 

@@ -16,8 +16,8 @@ namespace storctl::node {
 
 class UsbDeviceFile final : public usbfs::Device {
  public:
-    /// Waits for the same device to enumerate again and says where; empty: it did not come.
-    using FindAgain = std::function<std::string()>;
+    /// Waits for the device that was at `left` to enumerate again and says where; empty: it did not come.
+    using FindAgain = std::function<std::string(const std::string& left)>;
 
     /// Blocks while the device wakes up. `flags`: O_RDWR or O_RDONLY.
     static Result<std::unique_ptr<UsbDeviceFile>> open(const std::string& path, int flags, FindAgain find_again);
@@ -33,9 +33,14 @@ class UsbDeviceFile final : public usbfs::Device {
     int reopen() override;
 
  private:
-    UsbDeviceFile(UniqueFd file, UniqueFd wake, int flags, FindAgain find_again)
-        : file_(std::move(file)), wake_(std::move(wake)), flags_(flags), find_again_(std::move(find_again)) {}
+    UsbDeviceFile(std::string path, UniqueFd file, UniqueFd wake, int flags, FindAgain find_again)
+        : path_(std::move(path)),
+          file_(std::move(file)),
+          wake_(std::move(wake)),
+          flags_(flags),
+          find_again_(std::move(find_again)) {}
 
+    std::string path_;
     UniqueFd file_, wake_;
     int flags_;
     FindAgain find_again_;

@@ -50,7 +50,7 @@ class UsbServer {
     void take_device_away();
     bool device_present() const;
     /// The descriptors that identify it, for the next start.
-    const std::vector<uint8_t>& descriptors() const;
+    std::vector<uint8_t> descriptors() const;
 
     /// Who has it open. Nobody: from now on nobody is let in any more.
     std::vector<Opener> close_if_unused();
@@ -63,8 +63,8 @@ class UsbServer {
 
  private:
     struct State;
-    explicit UsbServer(std::unique_ptr<State> state);
-    std::unique_ptr<State> state_;
+    explicit UsbServer(std::shared_ptr<State> state);
+    std::shared_ptr<State> state_;  // its threads have it too: one that does not come back keeps it
 };
 
 }  // namespace storctl::node

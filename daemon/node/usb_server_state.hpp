@@ -1,8 +1,8 @@
 #pragma once
 // The USB server from inside, for its own files only (usb_server*.cpp).
 //
-// Lock order: none is taken while another is held, but Worker::mutex inside State::workers_mutex. No lock is held in a call
-// of a device, of the caller's memory or of the channel.
+// Lock order: none is taken while another is held, but Worker::mutex inside State::workers_mutex. No lock is held in a
+// call of a device, of the caller's memory or of the channel.
 
 #include <atomic>
 #include <condition_variable>
@@ -23,8 +23,8 @@
 
 namespace storctl::node {
 
-/// A file that a consumer has open. Its address is the handle that the kernel gives back; it lives until the file is closed and
-/// nobody works on it any more.
+/// A file that a consumer has open. Its address is the handle that the kernel gives back; it lives until the file is
+/// closed and nobody works on it any more.
 struct UsbOpen : std::enable_shared_from_this<UsbOpen> {
     /// Who asked what: the thread, the ioctl, its argument.
     using LegKey = std::tuple<int, uint32_t, uint64_t>;
@@ -33,6 +33,7 @@ struct UsbOpen : std::enable_shared_from_this<UsbOpen> {
     uint64_t table_handle = 0;  ///< in the open table
     uint64_t id = 0;            ///< in the notifier
     int fd = -1;                ///< of the real file, the same until the end
+    std::string path;           ///< of the real node when it was opened
     std::unique_ptr<usbfs::Session> session;
     std::atomic<uint64_t> poll_handle{0};
     std::atomic<Reach> reach{Reach::untried};  ///< how the memory of whoever opened it is got at
@@ -43,12 +44,13 @@ struct UsbOpen : std::enable_shared_from_this<UsbOpen> {
 
 /// One thread that takes requests.
 struct UsbWorker {
-    /// of the request that it has: executing → touching (the caller's memory) → executing → … ; given_up: answered by another
+    /// of the request that it has: executing → touching (the caller's memory) → executing → … ; given_up: answered by
+    /// another
     enum class Phase : uint8_t { executing, touching, given_up };
 
     pthread_t thread{};
-    std::mutex mutex;         // guards unique and signals_sent against an interrupt that is under way
-    uint64_t unique = 0;      ///< 0: none
+    std::mutex mutex;     // guards unique and signals_sent against an interrupt that is under way
+    uint64_t unique = 0;  ///< 0: none
     unsigned signals_sent = 0;
     std::atomic<unsigned> signals_taken{0};
     std::atomic<Phase> phase{Phase::executing};
@@ -62,9 +64,11 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     Result<void> start();
 
     // threads (usb_server_threads.cpp)
-    void add_worker();
+    /// False: there are as many as there may be.
+    bool add_worker();
     void work(UsbWorker& worker);
-    void serve(UsbWorker& worker, const CuseRequest& request);
+    /// `last`: no other thread is left to take requests, so this one must not wait.
+    void serve(UsbWorker& worker, const CuseRequest& request, bool last);
     void interrupt(const CuseRequest& request);
     /// Threads that wait in a call of a device come back with -EINTR. False: not all within `limit`.
     bool shake_off(std::chrono::milliseconds limit);
@@ -84,7 +88,7 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     // the device (usb_server.cpp)
     Result<void> give_device(const std::string& path);
     void take_device_away(const std::string& path);
-    std::string find_again();
+    std::string find_again(const std::string& left);
     std::vector<Opener> openers();
     void tell_openers();
     bool revoke();
@@ -97,7 +101,6 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     std::mutex device_mutex;  // guards the device
     std::condition_variable device_changed;
     std::string path;  ///< empty: absent
-    uint64_t arrivals = 0;
     std::vector<uint8_t> descriptors;
     std::unique_ptr<usbfs::Filter> filter;  ///< made once, when the descriptors are known
 
@@ -111,6 +114,7 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     std::list<std::shared_ptr<UsbWorker>> workers;
     std::atomic<size_t> idle{0};
     std::atomic<bool> ending{false};
+    std::atomic<bool> revoked{false};
 
     UniqueFd ready;  ///< epoll: real files that somebody waits for
     UniqueFd ready_end;

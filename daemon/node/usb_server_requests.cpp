@@ -1,0 +1,294 @@
+// What a USB server does with each request of its consumers.
+
+#include <cerrno>
+#include <optional>
+#include <thread>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "base/file.hpp"
+#include "base/io_ring.hpp"
+#include "base/log.hpp"
+#include "base/text.hpp"
+#include "daemon/node/holder.hpp"
+#include "daemon/node/process_memory.hpp"
+#include "daemon/node/usb_server_state.hpp"
+
+namespace storctl::node {
+namespace {
+
+using Phase = UsbWorker::Phase;
+
+constexpr size_t most_legs = 64;
+constexpr size_t most_denials_told = 256;
+constexpr auto release_patience = std::chrono::seconds(2);
+
+/// bConfigurationValue of the device behind an open usbfs node; 0: not configured.
+uint8_t active_configuration(int fd) {
+    struct stat status {};
+    if (::fstat(fd, &status) != 0) return 0;
+    const std::string attribute = read_attribute(
+        fmt::format("/sys/dev/char/{}:{}/bConfigurationValue", major(status.st_rdev), minor(status.st_rdev)));
+    return static_cast<uint8_t>(parse_unsigned(attribute, "bConfigurationValue").value_or(0));
+}
+
+/// The caller's memory for as long as its request is ours to answer: afterwards the thread's number may be another's.
+class GuardedMemory final : public usbfs::CallerMemory {
+ public:
+    GuardedMemory(CallerMemory& memory, UsbWorker& worker) : memory_(memory), worker_(worker) {}
+
+    int read(uint64_t address, std::span<std::byte> into) override {
+        return guarded([&] { return memory_.read(address, into); });
+    }
+    int announce_write(uint64_t address, size_t length) override { return memory_.announce_write(address, length); }
+    int ready() override { return memory_.ready(); }
+    int write(uint64_t address, std::span<const std::byte> from) override {
+        return guarded([&] { return memory_.write(address, from); });
+    }
+    int write_all(std::span<const Piece> pieces) override {
+        return guarded([&] { return memory_.write_all(pieces); });
+    }
+    size_t write_limit() const override { return memory_.write_limit(); }
+
+ private:
+    template <class Access>
+    int guarded(const Access& access) {
+        auto expected = Phase::executing;
+        if (!worker_.phase.compare_exchange_strong(expected, Phase::touching)) return -EINTR;
+        const int result = access();
+        expected = Phase::touching;
+        return worker_.phase.compare_exchange_strong(expected, Phase::executing) ? result : -EINTR;
+    }
+    CallerMemory& memory_;
+    UsbWorker& worker_;
+};
+
+/// This thread may be inside a call of a real file, from here to the end of the scope.
+class OnDevice {
+ public:
+    explicit OnDevice(UsbWorker& worker) : worker_(worker) { worker_.on_device = true; }
+    ~OnDevice() { worker_.on_device = false; }
+    OnDevice(const OnDevice&) = delete;
+    OnDevice& operator=(const OnDevice&) = delete;
+
+ private:
+    UsbWorker& worker_;
+};
+
+/// The answer is ours to give, and nobody else gives it from now on.
+bool may_answer(UsbWorker& worker) { return worker.phase.exchange(Phase::given_up) != Phase::given_up; }
+
+}  // namespace
+
+// ---- open and close
+
+void UsbServer::State::open(UsbWorker& worker, const CuseRequest& request) {
+    const bool writes = (request.open_flags & O_ACCMODE) != O_RDONLY;
+    Opener opener = identify_holder(request.thread_id);
+    opener.writes = writes;
+    OpenDecision decision;
+    {
+        const std::scoped_lock lock(opens_mutex);
+        decision = table.open(opener);
+    }
+    int error = 0;
+    switch (decision.verdict) {
+        case OpenVerdict::granted:
+            break;
+        case OpenVerdict::busy:
+            log::notice("node {}: '{}' (pid {}) may not open it, '{}' (pid {}) has it", options.name,
+                        escape_unprintable(opener.program), opener.pid, escape_unprintable(decision.blocker->program),
+                        decision.blocker->pid);
+            error = EBUSY;
+            break;
+        case OpenVerdict::read_only:
+            error = EROFS;
+            break;
+        case OpenVerdict::closed:
+            error = ENODEV;
+            break;
+    }
+    std::shared_ptr<UsbOpen> file;
+    if (error == 0) {
+        std::string where;
+        {
+            const std::scoped_lock lock(device_mutex);
+            where = path;
+        }
+        const OnDevice guard(worker);
+        auto real = where.empty() ? Result<std::unique_ptr<UsbDeviceFile>>(make_error(std::errc::no_such_device, ""))
+                                  : UsbDeviceFile::open(where, writes ? O_RDWR : O_RDONLY,
+                                                        [this](const std::string& left) { return find_again(left); });
+        if (!real) {
+            error = real.error().value();
+            // its node is gone before anybody has told us
+            if (error == ENOENT || error == ENODEV || error == ENXIO) {
+                error = ENODEV;
+                take_device_away(where);
+            }
+        } else {
+            file = std::make_shared<UsbOpen>();
+            file->fd = (*real)->fd();
+            file->path = where;
+            file->table_handle = decision.handle;
+            const uint8_t configuration = active_configuration(file->fd);
+            file->session = std::make_unique<usbfs::Session>(
+                *std::move(real),
+                usbfs::SessionContext{.filter = *filter,
+                                      .statistics = statistics,
+                                      .denied = [this](const std::string& what) { denied(what); },
+                                      .completed = [this, raw = file.get()] { notify(*raw); },
+                                      .now_ns = monotonic_ns},
+                writes, configuration);
+        }
+    }
+    bool closed = false;
+    if (file) {
+        const std::scoped_lock lock(opens_mutex);
+        file->id = next_open++;
+        closed = table.closed();
+        if (!closed) opens.emplace(file->id, file);
+    }
+    if (closed) error = ENODEV;  // revoked while it was being opened
+    if (error != 0 || !may_answer(worker)) {
+        if (decision.verdict == OpenVerdict::granted) {
+            const std::scoped_lock lock(opens_mutex);
+            table.release(decision.handle);
+            if (file) opens.erase(file->id);
+        }
+        statistics.refused_opens.fetch_add(1, std::memory_order_relaxed);
+        if (error != 0 && may_answer(worker)) channel->answer_error(request.unique, error);
+        return;
+    }
+    // the caller may be gone by now: then the kernel sends no release, so the open is taken back here
+    if (!channel->answer_open(request.unique, reinterpret_cast<uint64_t>(file.get()))) {
+        const std::scoped_lock lock(opens_mutex);
+        table.release(file->table_handle);
+        opens.erase(file->id);
+    }
+    tell_openers();
+}
+
+void UsbServer::State::release(const CuseRequest& request) {
+    auto file = reinterpret_cast<UsbOpen*>(request.handle)->shared_from_this();
+    {
+        const std::scoped_lock lock(opens_mutex);
+        opens.erase(file->id);
+    }
+    // Ending the URBs of a device that does not answer takes as long as the host controller likes; the consumer's close
+    // does not.
+    struct Progress {
+        std::mutex mutex;
+        std::condition_variable done;
+        bool over = false;
+    };
+    const auto progress = std::make_shared<Progress>();
+    std::thread([progress, file]() mutable {
+        file->session->revoke();
+        file.reset();
+        const std::scoped_lock lock(progress->mutex);
+        progress->over = true;
+        progress->done.notify_all();
+    }).detach();
+    const uint64_t table_handle = file->table_handle;
+    file.reset();
+    {
+        std::unique_lock lock(progress->mutex);
+        if (!progress->done.wait_for(lock, release_patience, [&] { return progress->over; })) {
+            log::warning("node {}: the device takes its time to end what was in flight at a close", options.name);
+        }
+    }
+    {
+        const std::scoped_lock lock(opens_mutex);
+        table.release(table_handle);
+    }
+    channel->answer_error(request.unique, 0);
+    tell_openers();
+}
+
+// ---- ioctl and poll
+
+void UsbServer::State::ioctl(UsbWorker& worker, const CuseRequest& request) {
+    const auto open = reinterpret_cast<UsbOpen*>(request.handle)->shared_from_this();
+    const auto layout = request.compat ? usbfs::Layout::bits32 : usbfs::Layout::bits64;
+    const OnDevice guard(worker);
+    auto reach = open->reach.load();
+    if (reach == UsbOpen::Reach::untried) {
+        reach = ProcessMemory::permitted(request.thread_id) ? UsbOpen::Reach::direct : UsbOpen::Reach::legs;
+        open->reach = reach;
+    }
+    if (reach == UsbOpen::Reach::direct && request.thread_id != 0) {
+        ProcessMemory memory(request.thread_id);
+        GuardedMemory guarded(memory, worker);
+        const int result = open->session->ioctl(request.command, request.argument, layout, guarded);
+        if (!may_answer(worker)) return;
+        if (result < 0) {
+            channel->answer_error(request.unique, -result);
+        } else {
+            channel->answer_ioctl(request.unique, result);
+        }
+        return;
+    }
+    const UsbOpen::LegKey key{request.thread_id, request.command, request.argument};
+    std::shared_ptr<usbfs::RetryMemory> memory;
+    {
+        const std::scoped_lock lock(open->legs_mutex);
+        const auto found = open->legs.find(key);
+        const bool first = request.in_size == 0 && request.out_size == 0;
+        if (!first && found != open->legs.end()) memory = found->second;
+        // of callers that we cannot tell apart only one at a time
+        const bool ambiguous = first && found != open->legs.end() && request.thread_id == 0;
+        if (first && !ambiguous && open->legs.size() < most_legs) {
+            memory = std::make_shared<usbfs::RetryMemory>(CuseChannel::leg_bytes, CuseChannel::most_segments);
+        }
+        if (found != open->legs.end() && !ambiguous) open->legs.erase(found);
+    }
+    int result = -EBUSY;
+    if (memory != nullptr) {
+        result = memory->begin(request.in, request.out_size)
+                     ? open->session->ioctl(request.command, request.argument, layout, *memory)
+                     : -EIO;
+        if (result == usbfs::CallerMemory::again && !memory->plan_next()) result = -ENOMEM;
+    }
+    if (!may_answer(worker)) return;
+    if (result == usbfs::CallerMemory::again) {
+        std::vector<CallerSegment> in, out;
+        for (const auto& segment : memory->in_segments()) in.push_back({segment.address, segment.length});
+        for (const auto& segment : memory->out_segments()) out.push_back({segment.address, segment.length});
+        {
+            const std::scoped_lock lock(open->legs_mutex);
+            open->legs[key] = memory;
+        }
+        channel->answer_retry(request.unique, in, out);
+    } else if (result < 0) {
+        channel->answer_error(request.unique, -result);
+    } else {
+        const auto written = memory->written();
+        const iovec part{const_cast<std::byte*>(written.data()), written.size()};
+        channel->answer_ioctl(request.unique, result, {&part, written.empty() ? size_t{0} : size_t{1}});
+    }
+}
+
+void UsbServer::State::poll(const CuseRequest& request) {
+    auto& open = *reinterpret_cast<UsbOpen*>(request.handle);
+    open.poll_handle = request.poll_handle;  // before the look: what happens after it is told
+    const uint32_t events = open.session->poll();
+    statistics.of(usbfs::Traffic::poll).count(false, 0);
+    if (request.notify && (events & (request.events | POLLERR | POLLHUP)) == 0) watch(open);
+    channel->answer_poll(request.unique, events);
+    if ((events & POLLHUP) != 0 && !revoked) take_device_away(open.path);
+}
+
+void UsbServer::State::denied(const std::string& what) {
+    {
+        const std::scoped_lock lock(denied_mutex);
+        if (denied_once.size() >= most_denials_told || !denied_once.insert(what).second) return;
+    }
+    log::notice("node {}: denied to its consumer by policy: {}", options.name, what);
+}
+
+}  // namespace storctl::node
