@@ -1,4 +1,3 @@
-#include <array>
 #include <list>
 #include <vector>
 
@@ -7,8 +6,8 @@
 #include <sys/socket.h>
 
 #include "control/client.hpp"
-#include "control/framing.hpp"
 #include "control/message.hpp"
+#include "control/message_receiver.hpp"
 #include "control/output_queue.hpp"
 #include "control/unix_socket.hpp"
 
@@ -60,7 +59,7 @@ class Link : public std::enable_shared_from_this<Link> {
     int64_t priority_;
     UniqueFd fd_;
     pid_t peer_pid_ = 0;
-    FrameReader reader_{max_reply_bytes};
+    MessageReceiver receiver_{max_reply_bytes};
     OutputQueue output_;
     std::list<OpenCall> calls_;
     Error error_;  ///< why it is not open
@@ -114,12 +113,12 @@ void Link::abandon() {
 void Link::on_io(uint32_t events) {
     const auto self = shared_from_this();
     if ((events & EPOLLOUT) != 0) flush();
-    std::array<char, 64 << 10> buffer;
-    const auto got = receive_some(fd_.get(), buffer);
-    if (got && *got && **got > 0) reader_.feed({buffer.data(), **got});
+    auto got = receiver_.receive(fd_.get());
     handle_replies();
     if (!fd_) return;
-    if (reader_.overflowed()) {
+    if (!got && got.error().code == std::errc::message_size) {
+        fail(std::move(got).error().within(fmt::format("'{}' answering", path_)));
+    } else if (receiver_.overflowed()) {
         fail(make_error(std::errc::message_size,
                         fmt::format("'{}' answered with more than {} bytes", path_, max_reply_bytes)));
     } else if (!got || *got == size_t{0}) {
@@ -129,13 +128,14 @@ void Link::on_io(uint32_t events) {
 
 void Link::handle_replies() {
     while (fd_) {
-        const auto text = reader_.next();
-        if (!text) return;
-        auto reply = parse_reply(*text, reply_limits);
+        auto message = receiver_.next();
+        if (!message) return;
+        auto reply = parse_reply(message->text, reply_limits);
         if (!reply) return fail(std::move(reply).error().within(fmt::format("'{}' answering", path_)));
         if (calls_.empty() || (reply->continues && !calls_.front().more)) {
             return fail(make_error(std::errc::bad_message, fmt::format("'{}' gave an answer without a call", path_)));
         }
+        reply->descriptors = std::move(message->descriptors);
         deliver(std::move(*reply));
     }
 }

@@ -13,14 +13,15 @@ bool CallState::alive() const {
     return target && target->alive();
 }
 
-bool CallState::send(const Reply& reply) {
+bool CallState::send(Reply reply) {
     const auto target = connection.lock();
     if (!reply.continues) {
         answered = true;
         on_disconnect = nullptr;
     }
     if (!target) return false;
-    const bool sent = message.oneway ? target->alive() : target->send(encode_reply(reply));
+    const bool sent =
+        message.oneway ? target->alive() : target->send(encode_reply(reply), std::move(reply.descriptors));
     if (answered) target->completed(*this);
     return sent;
 }
@@ -30,7 +31,7 @@ void CallState::internal_error(const std::string& what) {
     send({.parameters = {{"message", what}}, .error = "io.storctl.InternalError"});
 }
 
-bool CallState::answer(Json parameters, bool continues) {
+bool CallState::answer(Json parameters, bool continues, std::vector<UniqueFd> descriptors) {
     if (answered) {
         log::error("{}: answered again after the last answer", message.method);
         return false;
@@ -44,7 +45,11 @@ bool CallState::answer(Json parameters, bool continues) {
         internal_error(fmt::format("server and description do not agree: answer: {}", misfit->message()));
         return false;
     }
-    return send({.parameters = std::move(parameters), .continues = continues});
+    if (descriptors.size() > max_descriptors) {
+        internal_error(fmt::format("{} descriptors: an answer takes {}", descriptors.size(), max_descriptors));
+        return false;
+    }
+    return send({.parameters = std::move(parameters), .continues = continues, .descriptors = std::move(descriptors)});
 }
 
 void CallState::fail(std::string name, Json parameters) {
@@ -92,6 +97,9 @@ const Peer& Call::peer() const { return state_->peer; }
 bool Call::wants_more() const { return state_->message.more; }
 bool Call::alive() const { return state_->alive(); }
 void Call::reply(Json parameters) { state_->answer(std::move(parameters), false); }
+void Call::reply(Json parameters, std::vector<UniqueFd> descriptors) {
+    state_->answer(std::move(parameters), false, std::move(descriptors));
+}
 bool Call::reply_continues(Json parameters) { return state_->answer(std::move(parameters), true); }
 void Call::error(std::string name, Json parameters) { state_->fail(std::move(name), std::move(parameters)); }
 void Call::on_disconnect(std::function<void()> callback) { state_->on_disconnect = std::move(callback); }

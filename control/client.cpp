@@ -1,13 +1,12 @@
 #include "control/client.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include <fmt/format.h>
 #include <poll.h>
 
-#include "control/framing.hpp"
 #include "control/message.hpp"
+#include "control/message_receiver.hpp"
 #include "control/output_queue.hpp"
 #include "control/unix_socket.hpp"
 
@@ -53,12 +52,12 @@ class BlockingClient final : public Client {
     std::chrono::milliseconds slow_after_{};
     std::function<void()> tell_slow_;
     UniqueFd fd_;
-    FrameReader reader_{max_reply_bytes};
+    MessageReceiver receiver_{max_reply_bytes};
 };
 
 Result<void> BlockingClient::open() {
     fd_ = TRY(connect_unix(path_, connect_patience_));
-    reader_ = FrameReader(max_reply_bytes);
+    receiver_ = MessageReceiver(max_reply_bytes);
     return {};
 }
 
@@ -113,21 +112,23 @@ Result<void> BlockingClient::send(const CallMessage& message, Deadline& deadline
 }
 
 Result<Reply> BlockingClient::receive(const std::string& method, Deadline& deadline) {
-    std::array<char, 64 << 10> buffer;
     for (;;) {
-        if (const auto text = reader_.next()) {
-            auto reply = parse_reply(*text, reply_limits);
+        if (auto message = receiver_.next()) {
+            auto reply = parse_reply(message->text, reply_limits);
             if (!reply) return std::move(reply).error().within(fmt::format("'{}' answering {}", path_, method));
+            reply->descriptors = std::move(message->descriptors);
             return reply;
         }
-        if (reader_.overflowed()) {
+        if (receiver_.overflowed()) {
             return make_error(std::errc::message_size,
                               fmt::format("'{}' answered {} with more than {} bytes", path_, method, max_reply_bytes));
         }
         TRY(wait(POLLIN, method, deadline));
-        const auto got = receive_some(fd_.get(), buffer);
+        auto got = receiver_.receive(fd_.get());
+        if (!got && got.error().code == std::errc::message_size) {
+            return std::move(got).error().within(fmt::format("'{}' answering {}", path_, method));
+        }
         if (!got || *got == size_t{0}) return lost(method);
-        if (*got) reader_.feed({buffer.data(), **got});
     }
 }
 

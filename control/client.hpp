@@ -7,21 +7,25 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "base/event_loop.hpp"
 #include "base/result.hpp"
+#include "base/unique_fd.hpp"
 
 namespace storctl::control {
 
 using Json = nlohmann::json;
 
-/// An answer: parameters, or a named Varlink error with its parameters.
+/// An answer: parameters, or a named Varlink error with its parameters. A method's description says which descriptors
+/// come with its answer; those that are left here are closed.
 struct Reply {
     Json parameters = Json::object();
     std::optional<std::string> error;  ///< fully qualified name
     bool continues = false;
+    std::vector<UniqueFd> descriptors;
 };
 
 class Client {

@@ -98,7 +98,9 @@ void Connection::turn() {
 }
 
 bool Connection::ready_for_call() const {
-    return fd_ && doom_.empty() && !finishing_ && !current_ && output_.bytes() <= unsent_bytes_before_next_call;
+    // descriptors cost more than their bytes: one answer with them waits at a time
+    const bool keeps_up = output_.bytes() <= unsent_bytes_before_next_call && output_.descriptors() == 0;
+    return fd_ && doom_.empty() && !finishing_ && !current_ && keeps_up;
 }
 
 void Connection::handle_messages() {
@@ -186,13 +188,13 @@ void Connection::reject(const std::string& why) {
     finishing_ = true;
 }
 
-bool Connection::send(std::string message) {
+bool Connection::send(std::string message, std::vector<UniqueFd> descriptors) {
     if (!alive()) return false;
     if (output_.bytes() > owner_.options().max_queued_bytes) {
         doom(fmt::format("it does not read: {} bytes are queued", output_.bytes()));
         return false;
     }
-    output_.push(std::move(message));
+    output_.push(std::move(message), std::move(descriptors));
     flush();
     if (!handling_ && fd_) update_events();
     return alive();

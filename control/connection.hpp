@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/event_loop.hpp"
 #include "base/unique_fd.hpp"
@@ -33,12 +34,12 @@ struct CallState {
     std::function<void()> on_disconnect;
 
     /// Checked against the description. False: nobody gets it.
-    bool answer(Json parameters, bool continues);
+    bool answer(Json parameters, bool continues, std::vector<UniqueFd> descriptors = {});
     void fail(std::string name, Json parameters);
     bool alive() const;
 
  private:
-    bool send(const Reply& reply);
+    bool send(Reply reply);
     void internal_error(const std::string& what);
 };
 
@@ -69,7 +70,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     /// Null where the server has no interface of that name.
     std::shared_ptr<const Interface> find_interface(std::string_view name) const;
 
-    bool send(std::string message);
+    bool send(std::string message, std::vector<UniqueFd> descriptors = {});
     /// The call has got its last answer: the next one's turn.
     void completed(const detail::CallState& call);
     /// No new calls; closes when everything queued is sent.

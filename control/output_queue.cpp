@@ -2,23 +2,33 @@
 
 #include <sys/socket.h>
 
+#include "base/passed_files.hpp"
+
 namespace storctl::control {
 
-void OutputQueue::push(std::string message) {
+void OutputQueue::push(std::string message, std::vector<UniqueFd> descriptors) {
     bytes_ += message.size();
-    messages_.push_back(std::move(message));
+    descriptors_ += descriptors.size();
+    messages_.push_back({.text = std::move(message), .descriptors = std::move(descriptors)});
 }
 
 Result<void> OutputQueue::flush(int fd) {
     while (!messages_.empty()) {
-        const auto& first = messages_.front();
-        const ssize_t sent = ::send(fd, first.data() + sent_, first.size() - sent_, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return {};
-        if (sent < 0) return errno_error("cannot send");
-        sent_ += static_cast<size_t>(sent);
-        bytes_ -= static_cast<size_t>(sent);
-        if (sent_ == first.size()) {
+        auto& first = messages_.front();
+        const auto rest = std::string_view(first.text).substr(sent_);
+        const auto sent = send_with_files(fd, rest, first.descriptors, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (!sent) {
+            const auto code = sent.error().code;
+            const bool full =
+                code == std::errc::resource_unavailable_try_again || code == std::errc::operation_would_block;
+            if (full) return {};
+            return sent.error();
+        }
+        descriptors_ -= first.descriptors.size();
+        first.descriptors.clear();
+        sent_ += *sent;
+        bytes_ -= *sent;
+        if (sent_ == first.text.size()) {
             messages_.pop_front();
             sent_ = 0;
         }
@@ -30,6 +40,7 @@ void OutputQueue::clear() {
     messages_.clear();
     sent_ = 0;
     bytes_ = 0;
+    descriptors_ = 0;
 }
 
 }  // namespace storctl::control

@@ -15,6 +15,7 @@
 
 #include "base/event_loop.hpp"
 #include "base/result.hpp"
+#include "base/unique_fd.hpp"
 
 namespace storctl::control {
 
@@ -52,6 +53,9 @@ class Call {
 
     /// The one or last answer.
     void reply(Json parameters);
+    /// The same with descriptors, at most 16; the answer says by index what each is. The client may not look at them:
+    /// they are closed here once they are sent, or when nobody takes them.
+    void reply(Json parameters, std::vector<UniqueFd> descriptors);
     /// One answer of a stream; `reply` or `error` ends it. False: the client is gone or too slow and was dropped.
     bool reply_continues(Json parameters);
     /// `name` is fully qualified or one of the interface's own errors ("NotFound").

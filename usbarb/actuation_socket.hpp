@@ -10,8 +10,7 @@
 
 namespace storctl::usbarb {
 
-inline constexpr int actuation_socket = 3;       ///< its descriptor in stor-actuate
-inline constexpr size_t most_descriptors = 253;  ///< of one message (SCM_MAX_FD, net/scm.h)
+inline constexpr int actuation_socket = 3;  ///< its descriptor in stor-actuate
 
 struct SocketMessage {
     std::string text;  ///< never empty

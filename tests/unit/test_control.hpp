@@ -12,6 +12,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "base/file.hpp"
@@ -38,6 +39,20 @@ bool eventually(Condition condition) {
     return true;
 }
 
+/// An open file with this text, and what such a file says.
+inline UniqueFd file_with(const std::string& text) {
+    UniqueFd file(::memfd_create("test", MFD_CLOEXEC));
+    REQUIRE(file);
+    REQUIRE(::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    return file;
+}
+inline std::string text_of(const UniqueFd& file) {
+    char text[256];
+    const auto got = ::pread(file.get(), text, sizeof text, 0);
+    REQUIRE(got >= 0);
+    return {text, static_cast<size_t>(got)};
+}
+
 inline constexpr std::string_view test_interface = R"(
 interface org.example.test
 type Item (name: string, size: int, tags: []string)
@@ -46,6 +61,7 @@ method Change(value: int) -> ()
 method Stream(count: int) -> (number: int)
 method Flood() -> (data: string)
 method Later() -> (text: string)
+method Give(text: string, count: int, padding: int) -> (text: string, descriptors: []int, padding: string)
 method Wrong() -> (text: string)
 method Drop() -> ()
 method Throw() -> ()
@@ -105,6 +121,7 @@ class TestServer {
     std::atomic<int> echoes = 0;
     std::atomic<int> disconnects = 0;
     std::atomic<int> flood_ended = 0;
+    std::atomic<int> gifts = 0;  ///< answers of Give
 
  private:
     void run(const control::ServerOptions& options, std::promise<void>& ready) {

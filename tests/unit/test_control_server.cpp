@@ -47,6 +47,21 @@ std::vector<control::Method> TestServer::methods() {
                  call.on_disconnect([this] { ++disconnects; });
                  kept.push_back(std::move(call));
              }},
+        {.name = "Give",
+         .handler =
+             [this](Call call) {
+                 const std::string text = call.parameters()["text"];
+                 const int count = call.parameters()["count"];
+                 Json indexes = Json::array();
+                 std::vector<UniqueFd> files;
+                 for (int i = 0; i < count; ++i) {
+                     indexes.push_back(i);
+                     files.push_back(file_with(fmt::format("{} {}", text, i)));
+                 }
+                 ++gifts;
+                 const std::string padding(call.parameters()["padding"].get<size_t>(), 'p');
+                 call.reply({{"text", text}, {"descriptors", indexes}, {"padding", padding}}, std::move(files));
+             }},
         {.name = "Wrong",
          .handler =
              [](Call call) {
