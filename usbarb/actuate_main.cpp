@@ -1,6 +1,7 @@
 // stor-actuate: one job of usbarb/actuation.hpp, for stord. The job comes on standard input, as one line of JSON; open
 // hubs that it needs lie in the socket at descriptor 3 as a message with descriptors, where the outcome goes as one
-// message with the hubs that hold their ports. It goes on to the end though nobody listens any more.
+// message with what was opened: the hubs that hold their ports, or a device. It goes on to the end though nobody
+// listens any more.
 
 #include <array>
 #include <cstdlib>
@@ -51,7 +52,8 @@ int run() {
         if (arrived) held = std::move(arrived->descriptors);
         log::debug("begins: {}", *text);
         outcome = usbarb::carry_out(*job, held);
-        if (job->action != usbarb::Action::hold_hub) held.clear();
+        const bool gives_files = job->action == usbarb::Action::hold_hub || job->action == usbarb::Action::open_device;
+        if (!gives_files) held.clear();
     }
     const auto sent =
         usbarb::send_message(usbarb::actuation_socket, {.text = outcome_text(outcome), .descriptors = std::move(held)});

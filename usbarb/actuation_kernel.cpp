@@ -27,7 +27,12 @@ Result<void> ActuationKernel::write_attribute(const std::string& path, const std
     return {};
 }
 
-Result<UniqueFd> ActuationKernel::open_hub(const std::string& devnode) { return open_file(devnode, O_RDWR); }
+Result<UniqueFd> ActuationKernel::open_node(const std::string& devnode) { return open_file(devnode, O_RDWR); }
+
+Result<void> ActuationKernel::restrict_to(int device, uint32_t interfaces) {
+    if (::ioctl(device, USBDEVFS_DROP_PRIVILEGES, &interfaces) != 0) return errno_error("USBDEVFS_DROP_PRIVILEGES");
+    return {};
+}
 
 Result<void> ActuationKernel::claim_port(int hub, uint8_t port) {
     unsigned int number = port;
@@ -98,6 +103,8 @@ Outcome carry_out(const Job& job, std::vector<UniqueFd>& held, ActuationKernel& 
             return configure_devices(job, kernel);
         case Action::free_port:
             return free_hub_port(job, held, kernel);
+        case Action::open_device:
+            return open_device(job, held, kernel);
         case Action::bind_vfio:
             return bind_to_vfio(job, kernel);
         case Action::return_functions:

@@ -22,7 +22,10 @@ class ActuationKernel {
     const ActuationPaths& paths() const { return paths_; }
     /// In one write(2), as sysfs wants it.
     virtual Result<void> write_attribute(const std::string& path, const std::string& text);
-    virtual Result<UniqueFd> open_hub(const std::string& devnode);
+    /// Of a hub or another device, for reading and writing.
+    virtual Result<UniqueFd> open_node(const std::string& devnode);
+    /// What is open can be used for these interfaces only, for ever (USBDEVFS_DROP_PRIVILEGES).
+    virtual Result<void> restrict_to(int device, uint32_t interfaces);
     /// device_or_resource_busy: some open file holds the port, be it this one.
     virtual Result<void> claim_port(int hub, uint8_t port);
     /// operation_not_permitted: this open file does not hold it.
@@ -59,6 +62,7 @@ Outcome attach_devices(const Job& job, const std::vector<UniqueFd>& held, Actuat
 Outcome hold_hubs(const Job& job, std::vector<UniqueFd>& held, ActuationKernel& kernel);
 Outcome configure_devices(const Job& job, ActuationKernel& kernel);
 Outcome free_hub_port(const Job& job, const std::vector<UniqueFd>& held, ActuationKernel& kernel);
+Outcome open_device(const Job& job, std::vector<UniqueFd>& held, ActuationKernel& kernel);
 Outcome bind_to_vfio(const Job& job, ActuationKernel& kernel);
 Outcome return_to_host(const Job& job, ActuationKernel& kernel);
 

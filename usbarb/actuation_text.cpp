@@ -84,6 +84,22 @@ Result<HubPorts> parse_hub(const Json& object) {
     return hub;
 }
 
+Result<DeviceNode> parse_node(const Json& object) {
+    TRY(only_members(object, {"devnode", "interfaces"}, "a node"));
+    DeviceNode node;
+    node.devnode = TRY(path_text(object.value("devnode", Json()), "device node"));
+    if (!object.contains("interfaces")) return node;
+    const Json interfaces = TRY(array_member(object, "interfaces"));
+    node.interfaces.emplace();
+    for (const auto& number : interfaces) {
+        const bool fits = number.is_number_unsigned() && number.get<uint64_t>() <= highest_restricted_interface;
+        if (!fits)
+            return bad(fmt::format("interface '{}' is not 0 to {}", to_line(number), highest_restricted_interface));
+        node.interfaces->push_back(number.get<uint8_t>());
+    }
+    return node;
+}
+
 Result<FunctionWork> parse_function(const Json& object) {
     TRY(only_members(object, {"path", "former_driver"}, "a function"));
     FunctionWork work;
@@ -115,12 +131,15 @@ std::string job_text(const Job& job) {
     for (const auto& work : job.functions) {
         functions.push_back({{"path", work.path}, {"former_driver", work.former_driver}});
     }
-    return to_line(
-        {{"action", storctl::to_text(job.action)}, {"devices", job.devices}, {"hubs", hubs}, {"functions", functions}});
+    Json object{
+        {"action", storctl::to_text(job.action)}, {"devices", job.devices}, {"hubs", hubs}, {"functions", functions}};
+    if (job.node) object["node"] = {{"devnode", job.node->devnode}};
+    if (job.node && job.node->interfaces) object["node"]["interfaces"] = *job.node->interfaces;
+    return to_line(object);
 }
 
 Result<Job> parse_job(std::string_view text) {
-    const Json root = TRY(parse_object(text, {"action", "devices", "hubs", "functions"}, "a job"));
+    const Json root = TRY(parse_object(text, {"action", "devices", "hubs", "functions", "node"}, "a job"));
     Job job;
     const std::string name = TRY(text_member(root, "action"));
     const auto action = from_text<Action>(name);
@@ -141,6 +160,7 @@ Result<Job> parse_job(std::string_view text) {
         auto work = TRY(parse_function(object));
         job.functions.push_back(std::move(work));
     }
+    if (root.contains("node")) job.node = TRY(parse_node(root.at("node")));
     return job;
 }
 

@@ -183,7 +183,7 @@ std::string free_port_text(const HubPorts& hub, uint8_t port, const Error& error
 
 Result<void> hold_ports(const Job& job, std::vector<UniqueFd>& held, ActuationKernel& kernel) {
     for (const auto& hub : job.hubs) {
-        UniqueFd node = TRY(kernel.open_hub(hub.devnode));
+        UniqueFd node = TRY(kernel.open_node(hub.devnode));
         for (const uint8_t port : hub.ports) {
             if (auto claimed = kernel.claim_port(node.get(), port); !claimed) {
                 return port_error(claimed.error(), hub, port);

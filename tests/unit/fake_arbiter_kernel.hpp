@@ -97,6 +97,9 @@ struct FakeMachine {
             case Action::free_port:
                 for (const auto& path : job.devices) devices.at(path).configured = true;
                 break;
+            case Action::open_device:
+                held.emplace_back(::memfd_create("device", MFD_CLOEXEC));
+                break;
             case Action::bind_vfio:
                 for (const auto& function : job.functions) {
                     outcome.former_drivers[function.path] =

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -58,6 +59,7 @@ class FakeDrivers : private FakeFolders, public usbarb::ActuationKernel {
         fs::create_directories(path);
         interfaces_[name] = drivers;
         write_file(path + "/authorized", "1\n");
+        set_number(name, 4);
         // device descriptor, then a configuration of value 3
         std::string descriptors(27, '\0');
         descriptors[18 + 5] = 3;
@@ -65,6 +67,11 @@ class FakeDrivers : private FakeFolders, public usbarb::ActuationKernel {
         link_driver(path, usb("drivers/usb"));
         configure(path, true);
         return path;
+    }
+    /// As plugging it in again does.
+    void set_number(const std::string& name, int address) {
+        write_file(paths().sys + "/devices/usb1/" + name + "/busnum", "1\n");
+        write_file(paths().sys + "/devices/usb1/" + name + "/devnum", std::to_string(address) + "\n");
     }
     void unplug(const std::string& name) { fs::remove_all(paths().sys + "/devices/usb1/" + name); }
     void hold_port_of(const std::string& device) { held_devices_.insert(device); }
@@ -113,9 +120,16 @@ class FakeDrivers : private FakeFolders, public usbarb::ActuationKernel {
         if (fails) return make_error(std::errc::io_error, "cannot write to '" + path + "'");
         return apply(path, std::string(trim(text)));
     }
-    Result<UniqueFd> open_hub(const std::string& devnode) override {
+    Result<UniqueFd> open_node(const std::string& devnode) override {
         if (devnode.ends_with("/gone")) return make_error(std::errc::no_such_device, "cannot open '" + devnode + "'");
+        if (during_open) during_open();
         return open_file("/dev/null", O_RDWR);
+    }
+    Result<void> restrict_to(int, uint32_t interfaces) override {
+        log.push_back("restrict " + std::to_string(interfaces));
+        if (fail_restriction)
+            return make_error(std::errc::inappropriate_io_control_operation, "USBDEVFS_DROP_PRIVILEGES");
+        return {};
     }
     Result<void> claim_port(int, uint8_t port) override {
         log.push_back("claim " + std::to_string(port));
@@ -138,6 +152,8 @@ class FakeDrivers : private FakeFolders, public usbarb::ActuationKernel {
 
     void unload_module(const std::string& name) { fs::remove_all(pci("drivers/") + name); }
     bool fail_module = false;
+    bool fail_restriction = false;
+    std::function<void()> during_open;  ///< between the look at a node's name and the open file
 
  private:
     std::string pci(const std::string& rest) const { return paths().sys + "/bus/pci/" + rest; }

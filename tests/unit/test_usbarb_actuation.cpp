@@ -59,6 +59,16 @@ TEST_CASE("jobs and outcomes come back as they were written") {
     CHECK(parsed->functions[0].path == job.functions[0].path);
     CHECK(parsed->functions[0].former_driver == "xhci_hcd");
     CHECK(job_text(job).find('\n') == std::string::npos);
+    CHECK_FALSE(parsed->node);
+
+    Job open{
+        .action = Action::open_device, .devices = {"/sys/a"}, .node = DeviceNode{.devnode = "/dev/bus/usb/001/004"}};
+    CHECK_FALSE(parse_job(job_text(open))->node->interfaces);
+    open.node->interfaces = {0, 31};
+    CHECK(parse_job(job_text(open))->node->devnode == "/dev/bus/usb/001/004");
+    CHECK(parse_job(job_text(open))->node->interfaces == std::vector<uint8_t>{0, 31});
+    open.node->interfaces->clear();
+    CHECK(parse_job(job_text(open))->node->interfaces == std::vector<uint8_t>{});
 
     const Outcome outcome{.done = true, .message = "bytes \xff\n", .former_drivers = {{"0000:00:14.0", "xhci_hcd"}}};
     const auto read = parse_outcome(outcome_text(outcome));
@@ -86,6 +96,13 @@ TEST_CASE("a job of another form is refused") {
         {R"({"action":"hold-hub","hubs":[{"ports":[1]}]})", "not an absolute path"},
         {R"({"action":"hold-hub","hubs":[7]})", "not an object"},
         {R"({"action":"bind-vfio","functions":[{"path":"../../x"}]})", "not the address"},
+        {R"({"action":"open-device","node":"/dev/a"})", "not an object"},
+        {R"({"action":"open-device","node":{}})", "not an absolute path"},
+        {R"({"action":"open-device","node":{"devnode":"/dev/../x"}})", "not an absolute path"},
+        {R"({"action":"open-device","node":{"devnode":"/dev/a","interfaces":[32]}})", "not 0 to 31"},
+        {R"({"action":"open-device","node":{"devnode":"/dev/a","interfaces":[-1]}})", "not 0 to 31"},
+        {R"({"action":"open-device","node":{"devnode":"/dev/a","interfaces":null}})", "not an array"},
+        {R"({"action":"open-device","node":{"devnode":"/dev/a","mode":1}})", "'mode'"},
         {R"({"action":"bind-vfio","functions":[{"path":"0000:00:14.8"}]})", "not the address"},
         {R"({"action":"bind-vfio","functions":[{"path":"0000:00:14.0","former_driver":"../x"}]})", "not the name"},
         {R"({"action":"bind-vfio","functions":[{"path":"0000:00:14.0","former_driver":1}]})", "not a string"},
@@ -272,6 +289,67 @@ TEST_CASE("free_port starts the hub in a port") {
         CHECK(kernel.log.back() == "claim 4");
         CHECK(says(outcome, "everything was undone"));
     }
+}
+
+TEST_CASE("open_device gives a device's own node") {
+    FakeDrivers kernel;
+    Job job{.action = Action::open_device,
+            .devices = {kernel.add_device("1-2", {"usb-storage"})},
+            .node = DeviceNode{.devnode = kernel.paths().dev + "/bus/usb/001/004"}};
+    const auto before = kernel.state();
+    Held held;
+    SUBCASE("as it is") {
+        CHECK(carry_out(job, held, kernel).done);
+        CHECK(held.size() == 1);
+        CHECK(kernel.log.empty());
+    }
+    SUBCASE("restricted to interfaces") {
+        job.node->interfaces = {0, 3, 31};
+        CHECK(carry_out(job, held, kernel).done);
+        CHECK(held.size() == 1);
+        CHECK(kernel.log == std::vector<std::string>{"restrict " + std::to_string(0x80000009U)});
+    }
+    SUBCASE("restricted to none") {
+        job.node->interfaces.emplace();
+        CHECK(carry_out(job, held, kernel).done);
+        CHECK(kernel.log == std::vector<std::string>{"restrict 0"});
+    }
+    SUBCASE("not when it cannot be restricted") {
+        job.node->interfaces = {1};
+        kernel.fail_restriction = true;
+        const Outcome outcome = carry_out(job, held, kernel);
+        CHECK_FALSE(outcome.done);
+        CHECK(held.empty());
+        CHECK(says(outcome, "cannot restrict '" + job.node->devnode + "' to interfaces 1: USBDEVFS_DROP_PRIVILEGES"));
+    }
+    SUBCASE("not another device's, which has its number meanwhile") {
+        kernel.during_open = [&] { kernel.set_number("1-2", 5); };
+        const Outcome outcome = carry_out(job, held, kernel);
+        CHECK_FALSE(outcome.done);
+        CHECK(held.empty());
+        CHECK(says(outcome, "is not 1-2's node any more"));
+    }
+    SUBCASE("not when it has gone meanwhile") {
+        kernel.during_open = [&] { kernel.unplug("1-2"); };
+        CHECK_FALSE(carry_out(job, held, kernel).done);
+        CHECK(held.empty());
+    }
+    SUBCASE("not when the node is gone") {
+        job.node->devnode = "/dev/gone";
+        const Outcome outcome = carry_out(job, held, kernel);
+        CHECK_FALSE(outcome.done);
+        CHECK(says(outcome, "cannot open '/dev/gone'"));
+        CHECK(held.empty());
+    }
+    SUBCASE("not without a node, and one at a time") {
+        Job other = job;
+        other.node.reset();
+        CHECK_FALSE(carry_out(other, held, kernel).done);
+        job.devices.push_back(job.devices[0]);
+        CHECK_FALSE(carry_out(job, held, kernel).done);
+        CHECK(held.empty());
+    }
+    if (!kernel.during_open) CHECK(kernel.state() == before);
 }
 
 TEST_CASE("functions go to vfio-pci and come back") {
