@@ -45,6 +45,7 @@ Result<void> ArbiterCalls::serve(control::Server& server) {
     methods.push_back({"Claim", Access::change, [this](Call call) { on_claim(std::move(call)); }});
     methods.push_back({"Confirm", Access::change, [this](Call call) { on_confirm(std::move(call)); }});
     methods.push_back({"Release", Access::change, [this](Call call) { on_release(std::move(call)); }});
+    methods.push_back({"OpenDevice", Access::change, [this](Call call) { on_open_device(std::move(call)); }});
     methods.push_back({"Explain", Access::read, [this](Call call) { on_explain(std::move(call)); }});
     methods.push_back({"ListRules", Access::read, [this](Call call) {
                            json rules = json::array();

@@ -78,6 +78,11 @@ class ArbiterCalls {
     void answer_unknown_use(control::Call& call, const Error& why) const;
     void answer_open(control::Call& call, const ClaimNodes::Refusal& refusal) const;
     void answer_dry_release(control::Call& call, const std::vector<usbarb::ClaimId>& claims) const;
+    void on_open_device(control::Call call);
+    void open_device(const SharedCall& call);
+    std::optional<usbarb::ClaimRecord> claim_to_open(control::Call& call, const usbarb::Target& target) const;
+    void give_device(control::Call& call, usbarb::ClaimId id, const std::string& devnode,
+                     std::vector<UniqueFd> files) const;
     void on_explain(control::Call call);
     void explain(const SharedCall& call);
     void on_add_rule(control::Call call);

@@ -188,6 +188,15 @@ void ClaimDrivers::run_for(ClaimId claim, usbarb::Job job, std::vector<UniqueFd>
          });
 }
 
+void ClaimDrivers::open_for(ClaimId claim, usbarb::Job job, Actuator::Done done) {
+    begin_work({claim});
+    run_(std::move(job), {},
+         [this, claim, done = std::move(done)](usbarb::Outcome outcome, std::vector<UniqueFd> files) {
+             done(std::move(outcome), std::move(files));
+             end_work({claim});
+         });
+}
+
 bool ClaimDrivers::busy(const std::vector<ClaimId>& claims) const {
     return std::any_of(claims.begin(), claims.end(), [this](ClaimId claim) { return working_.contains(claim); });
 }

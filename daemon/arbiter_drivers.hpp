@@ -39,6 +39,9 @@ class ClaimDrivers {
     void run_for(usbarb::ClaimId claim, usbarb::Job job, std::vector<UniqueFd> in,
                  std::function<void(const usbarb::Outcome&)> done);
 
+    /// A job on behalf of a claim that opens something: the files are the callback's. `done` never from inside.
+    void open_for(usbarb::ClaimId claim, usbarb::Job job, Actuator::Done done);
+
     /// A claim is worked on from the call until its `done` has returned.
     bool busy(const std::vector<usbarb::ClaimId>& claims) const;
     /// For work that is not the drivers': nobody else works on the claims until as many calls of `end_work`, which let

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/text.hpp"
+#include "usbarb/actuation.hpp"
 
 namespace storctl {
 namespace {
@@ -79,6 +80,20 @@ bool check_holder_parameter(Call& call) {
     const auto good = usbarb::check_holder(holder);
     if (!good) answer_invalid(call, "holder", holder, good.error().context);
     return good.has_value();
+}
+
+bool check_interfaces(Call& call) {
+    const auto given = optional_parameter<std::vector<int64_t>>(call.parameters(), "interfaces");
+    if (!given) return true;
+    for (const int64_t number : *given) {
+        if (number >= 0 && number <= usbarb::highest_restricted_interface) continue;
+        answer_invalid(call, "interfaces", std::to_string(number),
+                       fmt::format("give numbers from 0 to {}", usbarb::highest_restricted_interface));
+        return false;
+    }
+    if (!given->empty()) return true;
+    answer_invalid(call, "interfaces", "[]", "name at least one, or leave the parameter out");
+    return false;
 }
 
 bool check_claim_texts(Call& call) {

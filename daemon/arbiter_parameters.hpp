@@ -38,6 +38,8 @@ std::optional<std::vector<WantedTarget>> wanted_targets(control::Call& call, con
 bool check_claim_texts(control::Call& call);
 /// The parameter `holder`, where there is one.
 bool check_holder_parameter(control::Call& call);
+/// The parameter `interfaces`, where there is one: numbers that an open file can be restricted to.
+bool check_interfaces(control::Call& call);
 /// AddRule's, without what the service adds.
 std::optional<usbarb::Rule> wanted_rule(control::Call& call);
 

@@ -214,28 +214,32 @@ class ArbiterStand {
     struct Answer {
         Json parameters;
         std::string error;  ///< without the interface
+        std::vector<UniqueFd> descriptors;
     };
     using Pending = std::shared_ptr<std::optional<Answer>>;
     Pending begin(const std::string& method, Json parameters, control::AsyncClient* client = nullptr) {
         auto out = std::make_shared<std::optional<Answer>>();
         (client != nullptr ? client : client_.get())
             ->call("io.storctl.Arbiter." + method, std::move(parameters), std::chrono::seconds(10),
-                   [out](const Result<control::Reply>& reply) {
+                   [out](Result<control::Reply> reply) {
                        if (!reply) {
-                           *out = Answer{{}, reply.error().message()};
+                           *out = Answer{{}, reply.error().message(), {}};
                            return;
                        }
                        std::string error = reply->error.value_or("");
                        const auto dot = error.rfind('.');
-                       *out = Answer{reply->parameters, dot == std::string::npos ? error : error.substr(dot + 1)};
+                       *out = Answer{reply->parameters, dot == std::string::npos ? error : error.substr(dot + 1),
+                                     std::move(reply->descriptors)};
                    });
         return out;
     }
     Answer end(const Pending& pending) {
         REQUIRE(wait_for(loop_, [&] { return pending->has_value(); }));
-        return **pending;
+        return std::move(**pending);
     }
-    Answer call(const std::string& method, Json parameters) { return end(begin(method, std::move(parameters))); }
+    Answer call(const std::string& method, Json parameters, control::AsyncClient* client = nullptr) {
+        return end(begin(method, std::move(parameters), client));
+    }
 
     static Json usb(const std::string& what) { return {{"bus", "usb"}, {"what", what}}; }
     static Json pci(const std::string& what) { return {{"bus", "pci"}, {"what", what}}; }
