@@ -217,7 +217,8 @@ TEST_CASE("what no URB can be is refused before the device hears of it") {
             {"too many packets", [](auto& u) { u.type = 0, u.number_of_packets = 129; }, -EINVAL},
             {"negatively many packets", [](auto& u) { u.type = 0, u.number_of_packets = -1; }, -EINVAL},
             {"more than there is memory for", [](auto& u) { u.buffer_length = 0x7fff'ffff; }, -ENOMEM},
-            {"a buffer that is not there", [](auto& u) { u.buffer = nullptr; }, -EFAULT},
+            {"no buffer", [](auto& u) { u.buffer = nullptr; }, -EINVAL},
+            {"a buffer that is not there", [](auto& u) { u.buffer = reinterpret_cast<void*>(8); }, -EFAULT},
             {"a control request without a setup packet", [](auto& u) { u.type = 2, u.buffer_length = 7; }, -EINVAL},
         };
         for (const auto& row : rows) {

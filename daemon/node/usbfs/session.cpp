@@ -186,6 +186,7 @@ int Session::submit(const Call& call) {
     if (const int error = call.memory.read(call.argument, header_span); error != 0) return error;
     const auto header = decode_urb(header_span, call.layout);
     if (!header || header->buffer_length < 0) return -EINVAL;
+    if (header->buffer_length > 0 && header->buffer == 0) return -EINVAL;
 
     size_t length = static_cast<size_t>(header->buffer_length);
     std::vector<IsoPacket> packets;
