@@ -10,25 +10,6 @@ using namespace storctl;
 using namespace storctl::usbarb;
 using namespace storctl::usbarb::testing;
 
-namespace {
-
-const std::string vm1 = "vm:one", vm2 = "vm:two";
-
-std::vector<std::string> targets_of(const Decision& decision) {
-    std::vector<std::string> out;
-    for (const auto& blocker : decision.blockers) out.push_back(blocker.target + " " + blocker.holder);
-    std::sort(out.begin(), out.end());
-    return out;
-}
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-size_t number_of(const Changes& changes, Change::What what) {
-    return std::count_if(changes.begin(), changes.end(), [what](const Change& c) { return c.what == what; });
-}
-
-}  // namespace
-
 TEST_CASE("the host's own use stands in the way of device, hub and function, and is named") {
     Host host;
     host.use(xhci + "/2.1", {{.kind = UseKind::mount, .text = "mounted on /srv (sda1)"}}, 7);

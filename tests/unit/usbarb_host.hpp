@@ -1,6 +1,7 @@
 #pragma once
 // A made-up host for tests of the arbiter: controllers and devices in one line each.
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -12,6 +13,22 @@
 namespace storctl::usbarb::testing {
 
 inline const std::string xhci = "0000:00:14.0";
+
+inline const std::string vm1 = "vm:one", vm2 = "vm:two";
+
+/// What stands in the way: "TARGET HOLDER", sorted.
+inline std::vector<std::string> targets_of(const Decision& decision) {
+    std::vector<std::string> out;
+    for (const auto& blocker : decision.blockers) out.push_back(blocker.target + " " + blocker.holder);
+    std::sort(out.begin(), out.end());
+    return out;
+}
+
+inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+inline size_t number_of(const Changes& changes, Change::What what) {
+    return std::count_if(changes.begin(), changes.end(), [what](const Change& c) { return c.what == what; });
+}
 
 inline WallTime at(int seconds) { return WallTime{std::chrono::seconds(1'800'000'000 + seconds)}; }
 
