@@ -1,35 +1,24 @@
 #include "daemon/node/node_process.hpp"
 
-#include <cstddef>
-#include <cstring>
 #include <thread>
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
-#include "base/text.hpp"
-#include "control/interfaces.hpp"
-#include "daemon/node/describe.hpp"
 #include "daemon/node/end_watch.hpp"
 #include "daemon/node/loop_leftovers.hpp"
-#include "storctl_version.hpp"
 
 namespace storctl::node {
 namespace {
 
-using control::Json;
-
-// Lower runs first: what the reactor reports (a lost backing, an open) is known before a call asks for it.
+// Lower runs first, and a call to the control socket at 0: what the reactor reports (a lost backing, an open) is known
+// before a call asks for it.
 constexpr int64_t reactor_news_priority = -10;
-constexpr int64_t control_priority = 0;
 constexpr int64_t check_priority = 10;
 constexpr auto check_interval = std::chrono::seconds(1);
 constexpr auto busy_patience = std::chrono::milliseconds(500);
@@ -40,39 +29,19 @@ constexpr auto end_limit = std::chrono::seconds(10);
 
 Result<std::unique_ptr<NodeProcess>> NodeProcess::start(EventLoop& loop, Spec spec) {
     std::unique_ptr<NodeProcess> process(new NodeProcess(loop, std::move(spec)));
-    process->started_ns_ = monotonic_ns();
     process->mailbox_ = TRY(Mailbox::open(loop, reactor_news_priority));
-    TRY(process->claim_name());
+    process->control_ = TRY(NodeControl::claim(loop, process->spec_));
     detach_loop_leftovers(process->spec_.mount_path);
     TRY(process->open_backing());
     TRY(process->start_reactor());
     TRY(process->attach_loop());
-    TRY(process->serve_control());
+    TRY(process->control_->serve(process->handlers()));
     process->check_timer_ =
         TRY(loop.add_timer(check_interval, check_priority, [raw = process.get()] { raw->check_backing(); }));
     return process;
 }
 
 NodeProcess::~NodeProcess() = default;
-
-/// A second process for the same node would mount over the first. An abstract socket's name is free again the moment
-/// its owner is gone, however it went.
-Result<void> NodeProcess::claim_name() {
-    const std::string name = fmt::format("storctl-node:{}", spec_.control_socket);
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (name.size() + 1 > sizeof address.sun_path) {
-        return make_error(std::errc::filename_too_long,
-                          fmt::format("'{}' is too long for a socket", spec_.control_socket));
-    }
-    std::memcpy(address.sun_path + 1, name.data(), name.size());
-    name_claim_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!name_claim_) return errno_error("cannot create a socket");
-    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
-    if (::bind(name_claim_.get(), reinterpret_cast<const sockaddr*>(&address), length) == 0) return {};
-    if (errno != EADDRINUSE) return errno_error(fmt::format("cannot claim the name of node '{}'", spec_.name));
-    return make_error(std::errc::address_in_use, fmt::format("node '{}' already has a process", spec_.name));
-}
 
 Reactor::Geometry NodeProcess::geometry() const {
     return {.size_bytes = size_bytes_, .transfer_alignment = backing_ ? backing_->transfer_alignment() : 1};
@@ -118,7 +87,7 @@ Result<void> NodeProcess::start_reactor() {
             [this, &mailbox](std::vector<Opener> openers) {
                 mailbox.post([this, openers = std::move(openers)]() mutable {
                     openers_ = std::move(openers);
-                    changed();
+                    control_->changed();
                 });
             },
         .device_error =
@@ -180,7 +149,7 @@ void NodeProcess::lose_backing(const std::string& why) {
     backing_.reset();
     reactor_->take_backing_away(
         [this, held, &mailbox = *mailbox_] { mailbox.post([this, held] { losing_ = false; }); });
-    changed();
+    control_->changed();
 }
 
 Result<void> NodeProcess::reopen(const std::string& path) {
@@ -214,7 +183,7 @@ Result<void> NodeProcess::reopen(const std::string& path) {
     message_.clear();
     sync_loop_size();
     log::notice("node {}: '{}' is back, serving again", spec_.name, path);
-    changed();
+    control_->changed();
     return {};
 }
 
@@ -231,7 +200,7 @@ void NodeProcess::refresh_size() {
                                       usable));
         size_bytes_ = usable;
         reactor_->set_size(usable);
-        changed();
+        control_->changed();
     }
     sync_loop_size();
 }
@@ -288,57 +257,12 @@ Description NodeProcess::description() const {
     return out;
 }
 
-void NodeProcess::changed() {
-    const Json parameters = {{"description", to_json(description())}};
-    std::erase_if(watchers_, [&](control::Call& watcher) { return !watcher.reply_continues(parameters); });
-}
-
-Result<void> NodeProcess::serve_control() {
-    server_ = TRY(control::Server::listen(loop_, {.socket_path = spec_.control_socket,
-                                                  .socket_mode = 0600,
-                                                  .priority = control_priority,
-                                                  .product = "stor-node",
-                                                  .version = STORCTL_VERSION}));
-    const auto describe = [this](control::Call call) { call.reply({{"description", to_json(description())}}); };
-    const auto watch = [this](control::Call call) {
-        if (!call.wants_more()) return call.reply({{"description", to_json(description())}});
-        if (call.reply_continues({{"description", to_json(description())}})) watchers_.push_back(std::move(call));
-    };
-    const auto refresh = [this, describe](control::Call call) {
-        check_backing();
-        describe(std::move(call));
-    };
-    std::vector<control::Method> methods;
-    methods.push_back({"Describe", control::Access::read, describe});
-    methods.push_back({"Watch", control::Access::read, watch});
-    methods.push_back({"Stat", control::Access::read, [this](control::Call call) { handle_stat(std::move(call)); }});
-    methods.push_back(
-        {"Reopen", control::Access::change, [this](control::Call call) { handle_reopen(std::move(call)); }});
-    methods.push_back({"Refresh", control::Access::change, refresh});
-    methods.push_back({"Stop", control::Access::change, [this](control::Call call) { handle_stop(std::move(call)); }});
-    return server_->add_interface(control::io_storctl_node_process, std::move(methods));
-}
-
-void NodeProcess::handle_stat(control::Call call) {
-    Json parameters = to_json(reactor_->stats());
-    parameters["time_ns"] = monotonic_ns();
-    parameters["started_ns"] = started_ns_;
-    call.reply(std::move(parameters));
-}
-
-void NodeProcess::handle_reopen(control::Call call) {
-    if (auto result = reopen(call.parameters()["path"]); !result) {
-        return call.error("ReopenFailed", {{"message", result.error().message()}});
-    }
-    call.reply({{"description", to_json(description())}});
-}
-
-void NodeProcess::handle_stop(control::Call call) {
-    const auto openers = stop(call.parameters()["force"]);
-    if (!openers.empty()) return call.error("Busy", {{"openers", to_json(openers)}});
-    // the answer goes out before the end: `close` gives the socket its time
-    call.reply(Json::object());
-    server_->close(std::chrono::seconds(1));
+NodeControl::Handlers NodeProcess::handlers() {
+    return {.describe = [this] { return description(); },
+            .stats = [this] { return to_json(reactor_->stats()); },
+            .reopen = [this](const std::string& path) { return reopen(path); },
+            .refresh = [this] { check_backing(); },
+            .stop = [this](bool force) { return stop(force); }};
 }
 
 }  // namespace storctl::node

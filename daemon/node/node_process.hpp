@@ -3,7 +3,6 @@
 // serves io.storctl.NodeProcess, watches the backing's size and presence, and ends all of it in order.
 
 #include <atomic>
-#include <list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,10 +10,10 @@
 
 #include "base/event_loop.hpp"
 #include "base/result.hpp"
-#include "control/server.hpp"
 #include "daemon/node/backing.hpp"
 #include "daemon/node/describe.hpp"
 #include "daemon/node/loop_device.hpp"
+#include "daemon/node/node_control.hpp"
 #include "daemon/node/reactor.hpp"
 #include "daemon/node/spec.hpp"
 
@@ -33,12 +32,10 @@ class NodeProcess {
  private:
     NodeProcess(EventLoop& loop, Spec spec) : loop_(loop), spec_(std::move(spec)) {}
 
-    Result<void> claim_name();
     Result<Backing> open_with_patience() const;
     Result<void> open_backing();
     Result<void> start_reactor();
     Result<void> attach_loop();
-    Result<void> serve_control();
     Reactor::Geometry geometry() const;
 
     void check_backing();
@@ -49,15 +46,11 @@ class NodeProcess {
     bool detach_loop(bool force);
 
     Description description() const;
-    void changed();
-    void handle_stop(control::Call call);
-    void handle_reopen(control::Call call);
-    void handle_stat(control::Call call);
+    NodeControl::Handlers handlers();
 
     EventLoop& loop_;
     Spec spec_;
-    uint64_t started_ns_ = 0;
-    UniqueFd name_claim_;
+    std::unique_ptr<NodeControl> control_;
     unsigned connection_ = 0;  // of the FUSE mount, as fusectl numbers it
     std::atomic<bool> check_posted_ = false;
     std::unique_ptr<Mailbox> mailbox_;
@@ -69,8 +62,6 @@ class NodeProcess {
     std::vector<Opener> openers_;
     std::unique_ptr<Reactor> reactor_;
     std::optional<LoopDevice> loop_device_;
-    std::unique_ptr<control::Server> server_;
-    std::list<control::Call> watchers_;
     EventSource check_timer_;
 };
 
