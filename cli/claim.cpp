@@ -46,16 +46,6 @@ Exit report_failed(const Json::array_t& released) {
     return exit;
 }
 
-/// After a refusal: where all of it is explained.
-Failure with_explanation(Failure failure, const std::vector<std::string>& words, const std::string& holder, Bus bus) {
-    if (failure.exit != Exit::refused) return failure;
-    for (const auto& word : words) {
-        failure.items.push_back(fmt::format("what to do: storctl {} explain {} --for {}", bus_name(bus),
-                                            shell_quote(word), shell_quote(holder)));
-    }
-    return failure;
-}
-
 /// Targets, verdict, reason, and everything that is in the way.
 std::vector<Property> describe_answer(const Json& answer, const std::vector<std::string>& steps) {
     const bool granted = flag_of(answer, "granted");
@@ -96,6 +86,15 @@ std::string_view bus_name(Bus bus) {
             return "pci";
     }
     return "";
+}
+
+Failure with_explanation(Failure failure, const std::vector<std::string>& words, const std::string& holder, Bus bus) {
+    if (failure.exit != Exit::refused) return failure;
+    for (const auto& word : words) {
+        failure.items.push_back(fmt::format("what to do: storctl {} explain {} --for {}", bus_name(bus),
+                                            shell_quote(word), shell_quote(holder)));
+    }
+    return failure;
 }
 
 Exit claim_targets(const Invocation& invocation, Bus bus) {
@@ -141,6 +140,7 @@ Exit release_targets(const Invocation& invocation, Bus bus) {
     }
     if (invocation.has("keep-off")) parameters["keep_off"] = true;
     if (invocation.has("give-back")) parameters["keep_off"] = false;
+    if (invocation.has("force")) parameters["force"] = true;
     const bool dry_run = invocation.has("dry-run");
     if (dry_run) parameters["dry_run"] = true;
     Connection stord(invocation.run_dir());
