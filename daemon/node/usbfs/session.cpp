@@ -129,7 +129,7 @@ int Session::carry_out(Command command, const Call& call) {
             position_ = 0;
             return give(call, USBDEVFS_CONNECTINFO);
         case Command::connect_info_ex:
-            return give(call, USBDEVFS_CONNINFO_EX(call.header_bytes));
+            return give(call, USBDEVFS_CONNINFO_EX(std::min(call.header_bytes, most_given)));
         case Command::get_speed:
             position_ = 0;
             return device_->ioctl(USBDEVFS_GET_SPEED, nullptr);
@@ -187,6 +187,8 @@ int Session::submit(const Call& call) {
     const auto header = decode_urb(header_span, call.layout);
     if (!header || header->buffer_length < 0) return -EINVAL;
     if (header->buffer_length > 0 && header->buffer == 0) return -EINVAL;
+    // of control URBs too: the kernel claims the interface that has the endpoint before it looks at the type
+    if (!context_.filter.endpoint_allowed(header->endpoint, configuration_)) return -ENOENT;
 
     size_t length = static_cast<size_t>(header->buffer_length);
     std::vector<IsoPacket> packets;
@@ -212,8 +214,6 @@ int Session::submit(const Call& call) {
         length = setup_bytes + setup.length;
         to_host = setup.to_host();
         verdict = context_.filter.control(setup, configuration_);
-    } else if (!context_.filter.endpoint_allowed(header->endpoint, configuration_)) {
-        return -ENOENT;
     }
 
     // what a reap writes besides the data; it could not refuse any more
@@ -328,7 +328,7 @@ int Session::reap(const Call& call, bool wait) {
         call.memory.kept = urb;
     }
     const auto urb = std::static_pointer_cast<Urb>(call.memory.kept);
-    const auto& pieces = urb->result(call.argument);
+    const auto& pieces = urb->result(call.argument, call.layout);
     for (const auto& piece : pieces) {
         if (const int error = call.memory.announce_write(piece.address, piece.bytes.size()); error != 0) return error;
     }

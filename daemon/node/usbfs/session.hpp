@@ -84,6 +84,7 @@ class Session {
     int endpoint_call(const Call& call, unsigned long number);
     int streams(const Call& call, unsigned long number);
     int get_capabilities(const Call& call);
+    static constexpr size_t most_given = 256;
     int give(const Call& call, unsigned long number);
     int reset();
     int come_back();

@@ -30,7 +30,7 @@ std::span<std::byte> bytes_of(T& value) {
 
 /// What the kernel fills in, to the caller.
 int Session::give(const Call& call, unsigned long number) {
-    std::array<std::byte, 256> buffer{};
+    std::array<std::byte, most_given> buffer{};
     const auto header = std::span(buffer).first(std::min(call.header_bytes, buffer.size()));
     call.memory.announce_write(call.argument, header.size());
     if (const int error = call.memory.ready(); error != 0) return error;
