@@ -5,6 +5,7 @@
 #include "base/text.hpp"
 #include "cli/claim_view.hpp"
 #include "cli/connection.hpp"
+#include "cli/direct.hpp"
 #include "cli/fields.hpp"
 #include "cli/next_steps.hpp"
 #include "cli/verb_output.hpp"
@@ -101,6 +102,8 @@ Exit claim_targets(const Invocation& invocation, Bus bus) {
     if (!invocation.has("for")) {
         return wrong_usage(invocation, "needs --for: who gets it, vm:NAME for a virtual machine, host, or proc:PID");
     }
+    if (invocation.has("direct")) return run_direct(invocation);
+    if (invocation.has("interfaces")) return wrong_usage(invocation, "--interfaces goes with --direct");
     const auto words = named_targets(invocation);
     const std::string holder = invocation.value("for");
     const bool dry_run = invocation.has("dry-run");

@@ -160,6 +160,7 @@ bool Connection::connect() {
 
 std::optional<Json> Connection::try_call(const std::string& method, Json parameters,
                                          std::chrono::milliseconds timeout) {
+    descriptors_.clear();
     if (!connect()) return std::nullopt;
     auto reply = client_->call(method, std::move(parameters), timeout);
     if (!reply) {
@@ -171,6 +172,7 @@ std::optional<Json> Connection::try_call(const std::string& method, Json paramet
         failure_ = explain_reply(*reply->error, reply->parameters);
         return std::nullopt;
     }
+    descriptors_ = std::move(reply->descriptors);
     return std::move(reply->parameters);
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -63,6 +64,9 @@ class Connection {
     /// A stream until `on_answer` returns false (then done) or it ends (reported).
     Exit stream(const std::string& method, const std::function<bool(const Json&)>& on_answer);
 
+    /// Those that came with the last answer; they are closed with the next call.
+    std::vector<UniqueFd> take_descriptors() { return std::exchange(descriptors_, {}); }
+
     const Failure& failure() const { return failure_; }
     Exit exit() const { return failure_.exit; }
 
@@ -70,6 +74,7 @@ class Connection {
     bool connect();
     std::string socket_path_;
     std::unique_ptr<control::Client> client_;
+    std::vector<UniqueFd> descriptors_;
     Failure failure_;
 };
 
