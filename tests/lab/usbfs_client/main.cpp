@@ -6,11 +6,13 @@
 //   usbfs_client unplug NODE COMMAND    the same; COMMAND unplugs it while URBs are in flight
 //   usbfs_client mouse NODE COMMAND     COMMAND moves it
 //   usbfs_client sound NODE
+//   usbfs_client soak NODE SECONDS      the disk: reads and writes of all sizes
 //   usbfs_client fill DISK              a block device, by its driver
 //   usbfs_client sum DISK               of those 12 MiB, by its driver
 
 #include <cerrno>
 #include <cstdio>
+#include <string>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -70,6 +72,8 @@ bool run(std::string_view what, const std::string& path, const std::string& stim
         input_cases(path, stimulus);
     else if (what == "sound")
         sound_cases(path);
+    else if (what == "soak" && !stimulus.empty())
+        soak(path, std::chrono::seconds(std::stoi(stimulus)));
     else if (what == "fill")
         fill(path);
     else if (what == "sum")
@@ -83,8 +87,9 @@ bool run(std::string_view what, const std::string& path, const std::string& stim
 }  // namespace storctl::usbfs_client
 
 int main(int argc, char** argv) {
-    alarm(60);  // a call that never comes back is a finding too
+    // a call that never comes back is a finding too
+    alarm(60 + (argc > 3 && std::string_view(argv[1]) == "soak" ? static_cast<unsigned>(std::stoi(argv[3])) : 0));
     if (argc >= 3 && storctl::usbfs_client::run(argv[1], argv[2], argc > 3 ? argv[3] : "")) return 0;
-    fmt::print(stderr, "usage: usbfs_client disk|quiet|unplug|mouse|sound|fill|sum NODE [COMMAND]\n");
+    fmt::print(stderr, "usage: usbfs_client disk|quiet|unplug|mouse|sound|soak|fill|sum NODE [COMMAND|SECONDS]\n");
     return 2;
 }
