@@ -241,7 +241,7 @@ int Session::submit(const Call& call) {
         return 0;
     }
     const size_t answered = std::min(verdict.data.size(), data.size());
-    std::memcpy(data.data(), verdict.data.data(), answered);
+    std::copy_n(std::as_bytes(std::span(verdict.data)).begin(), answered, data.begin());
     complete_locally(urb, 0, answered);
     return 0;
 }

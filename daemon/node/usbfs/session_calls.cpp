@@ -80,7 +80,7 @@ int Session::control(const Call& call) {
     int result = 0;
     if (verdict.kind == ControlVerdict::Kind::answer) {
         result = static_cast<int>(std::min(verdict.data.size(), data.size()));
-        std::memcpy(data.data(), verdict.data.data(), static_cast<size_t>(result));
+        std::copy_n(std::as_bytes(std::span(verdict.data)).begin(), result, data.begin());
     } else {
         usbdevfs_ctrltransfer kernel{.bRequestType = setup.request_type,
                                      .bRequest = setup.request,
