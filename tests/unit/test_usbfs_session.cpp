@@ -401,6 +401,32 @@ TEST_CASE("a reset after which the same device enumerates again ends well, with 
     CHECK(stand.process.get<usbdevfs_urb>(urb_address).status == -ENODEV);
 }
 
+TEST_CASE("after an unplug everything but a reap says so first") {
+    for (const auto way : ways) {
+        Stand stand(way);
+        REQUIRE(stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 64)) == 0);
+        stand.kernel->complete(stand.at_device(), -ESHUTDOWN, {});
+        CHECK_FALSE(stand.session->gone());
+        stand.kernel->gone = true;
+        CHECK(stand.session->gone());
+        CHECK(stand.ioctl(USBDEVFS_DISCARDURB, urb_address) == -ENODEV);
+        CHECK(stand.ioctl(0xdead, 0) == -ENODEV);
+        CHECK(stand.ioctl(USBDEVFS_SUBMITURB, 0x10) == -ENODEV);
+        CHECK(stand.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address) == 0);
+        CHECK(stand.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address) == -ENODEV);
+    }
+}
+
+TEST_CASE("a synchronous bulk transfer has the kernel's bounds") {
+    Stand stand(Stand::Way::direct);
+    usbdevfs_bulktransfer transfer{.ep = 0x81, .len = 0x7fff'ffff, .timeout = 1, .data = nullptr};
+    stand.process.put(urb_address, transfer);
+    CHECK(stand.ioctl(USBDEVFS_BULK, urb_address) == -EINVAL);
+    transfer.len = 0x7000'0000;
+    stand.process.put(urb_address, transfer);
+    CHECK(stand.ioctl(USBDEVFS_BULK, urb_address) == -ENOMEM);
+}
+
 TEST_CASE("buffers are used again and bounded") {
     Stand stand(Stand::Way::direct);
     for (int round = 0; round < 100; ++round) {

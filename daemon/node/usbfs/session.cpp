@@ -76,11 +76,11 @@ int Session::ioctl(uint32_t number, uint64_t argument, Layout layout, CallerMemo
     const auto shape = decode_command(number, layout);
     const bool reaps = shape && (shape->command == Command::reap_urb || shape->command == Command::reap_urb_no_delay);
     int result = -ENOTTY;
-    if (revoked_ && !reaps) {
-        result = -ENODEV;
-    } else if (shape) {
+    if (shape && (!revoked_ || reaps)) {
         result = carry_out(shape->command, {argument, shape->header_bytes, layout, memory});
     }
+    // the kernel looks whether the device is there before it looks at anything else
+    if (result < 0 && !reaps && gone()) result = -ENODEV;
     if (result != CallerMemory::again) {
         context_.statistics.of(Traffic::ioctl).count(result < 0 && result != -EAGAIN, 0);
     }
@@ -154,6 +154,8 @@ uint32_t Session::poll() {
     if (writable_ && local_completions_ > 0) events |= POLLOUT | POLLWRNORM;
     return events;
 }
+
+bool Session::gone() { return revoked_ || (device_->poll() & POLLHUP) != 0; }
 
 void Session::revoke() {
     if (revoked_.exchange(true)) return;

@@ -14,7 +14,8 @@
 namespace storctl::node::usbfs {
 namespace {
 
-constexpr uint16_t longest_control = 4096;  // devio.c: a page
+constexpr uint16_t longest_control = 4096;      // devio.c: a page
+constexpr uint32_t longest_bulk = 0x7fff'ff40;  // devio.c: less than INT_MAX by the size of its struct urb
 constexpr uint32_t offered_capabilities = USBDEVFS_CAP_ZERO_PACKET | USBDEVFS_CAP_BULK_CONTINUATION |
                                           USBDEVFS_CAP_NO_PACKET_SIZE_LIM | USBDEVFS_CAP_BULK_SCATTER_GATHER |
                                           USBDEVFS_CAP_REAP_AFTER_DISCONNECT | USBDEVFS_CAP_CONNINFO_EX;
@@ -103,6 +104,7 @@ int Session::bulk(const Call& call) {
     if (const int error = call.memory.read(call.argument, header_span); error != 0) return error;
     const BulkTransfer transfer = decode_bulk(header_span, call.layout);
     if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(transfer.endpoint), configuration_)) return -ENOENT;
+    if (transfer.length >= longest_bulk) return -EINVAL;
     const bool to_host = (transfer.endpoint & 0x80) != 0;
     if (to_host && transfer.length > call.memory.write_limit()) return -ENOMEM;
     auto buffer = pool_.take(transfer.length);
