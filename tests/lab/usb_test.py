@@ -38,6 +38,14 @@ def drivers_of(device):
     return {os.path.basename(path): driver(path) for path in glob.glob(f'{device}/{name}:*')}
 
 
+def with_host(device):
+    """Gives the device to the host's drivers again."""
+    for interface, bound in drivers_of(device).items():
+        if bound == '':
+            USB.with_name('drivers_probe').write_text(interface, encoding='ascii')
+    until(f'{device} with drivers', lambda: '' not in drivers_of(device).values())
+
+
 def device_by(**wanted):
     """sysfs path of the device with these attributes, once it is there."""
     def find():
