@@ -68,6 +68,7 @@ void UsbNodes::attach(NodeService& nodes) {
                    .locate = [this](const UsbNodeRecord& usb) { return locate(usb); },
                    .removed =
                        [this](const UsbNodeRecord& usb, std::function<void()> done) {
+                           crash_point(CrashPoint::node_stopped);
                            if (!usb.own_claim || !arbiter_.find_claim(usb.claim)) return done();
                            arbiter_.release_own(usb.claim, std::move(done));
                        }});
@@ -318,12 +319,12 @@ void UsbNodes::stopped(const std::shared_ptr<Ending>& ending) {
         for (const auto& record : ending->stopped) nodes_->start_again(record.name);
         return ending->done(std::move(ending->refusal));
     }
-    crash_point(CrashPoint::node_stopped);
     for (const auto& record : ending->nodes) {
         if (auto erased = nodes_->erase(record.name); !erased) log::error("{}", erased.error().message());
         places_.erase(record.name);
         log::notice("node '{}' ended with its claim {}", record.name, record.usb->claim);
     }
+    crash_point(CrashPoint::node_stopped);
     ending->done(std::nullopt);
 }
 
