@@ -111,8 +111,6 @@ TEST_CASE("requests to hidden interfaces and their endpoints stall") {
     CHECK(filter.endpoint_allowed(0x81, 1));  // nobody's
     CHECK(filter.endpoint_allowed(0x00, 1));
     CHECK(filter.endpoint_allowed(0x80, 1));
-    CHECK_FALSE(filter.endpoint_allowed(0x83, 2));  // of a configuration that is not known
-    CHECK(filter.endpoint_allowed(0x80, 2));
 }
 
 TEST_CASE("what acts on the whole device stalls while interfaces are hidden") {
@@ -169,11 +167,10 @@ TEST_CASE("the configuration's descriptor is answered from what is shown") {
     CHECK(filter.control({0x00, 6, 0x0200, 0, 0}, 1).kind == Kind::allow);
 }
 
-TEST_CASE("another configuration is denied, the active one is not") {
+TEST_CASE("configurations are denied") {
     const Filter filter({.deny = {Denial::configuration}}, headset());
     const Row rows[] = {
-        {"the same", {0x00, 9, 1, 0, 0}, Kind::allow},
-        {"the same, with the reserved byte set", {0x00, 9, 0x0201, 0, 0}, Kind::allow},
+        {"the active one, as far as the caller knows", {0x00, 9, 1, 0, 0}, Kind::stall},
         {"another", {0x00, 9, 2, 0, 0}, Kind::stall},
         {"none", {0x00, 9, 0, 0, 0}, Kind::stall},
         {"another, in the wrong direction", {0x80, 9, 2, 0, 0}, Kind::stall},
@@ -184,10 +181,9 @@ TEST_CASE("another configuration is denied, the active one is not") {
     check_rows(filter, 1, rows);
     CHECK(filter.denies(Denial::configuration));
     CHECK_FALSE(filter.denies(Denial::reset));
-    CHECK(
-        filter.control({0x00, 9, 2, 0, 0}, 1).reason ==
-        "control request 00 09, value 0002, index 0000, length 0: configuration 2 is not the active one, and changing "
-        "it is denied");
+    CHECK(filter.control({0x00, 9, 0, 0, 0}, 0).kind == Kind::stall);
+    CHECK(filter.control({0x00, 9, 2, 0, 0}, 1).reason ==
+          "control request 00 09, value 0002, index 0000, length 0: changing the configuration is denied");
 }
 
 TEST_CASE("firmware is denied by default") {
@@ -215,6 +211,24 @@ TEST_CASE("firmware in a later setting only") {
     const auto body = usb_interface(0, 0, 0, 3) + usb_interface(0, 1, 0, 0xfe, 1, 2);
     const Filter filter({}, usb_device() + usb_configuration(1, 1, body));
     CHECK(filter.control({0x21, 1, 0, 0, 64}, 1).kind == Kind::stall);
+}
+
+TEST_CASE("an interface for firmware in one configuration is so in all") {
+    const auto descriptors = usb_device(2) + usb_configuration(1, 1, usb_interface(0, 0, 0, 3)) +
+                             usb_configuration(2, 2, usb_interface(0, 0, 0, 3) + usb_interface(1, 0, 0, 0xfe, 1, 2));
+    const Filter filter({}, descriptors);
+    const Row rows[] = {
+        {"DFU_DNLOAD", {0x21, 1, 0, 1, 64}, Kind::stall},
+        {"the same numbers to an interface that is never for firmware", {0x21, 1, 0, 0, 64}, Kind::allow},
+    };
+    for (const uint8_t active : {0, 1, 2, 3}) {
+        CAPTURE(active);
+        check_rows(filter, active, rows);
+    }
+    // the second configuration could not be read
+    const Bytes cut(descriptors.begin(), descriptors.end() - 1);
+    CHECK(Filter({}, cut).control({0x21, 1, 0, 1, 64}, 1).kind == Kind::stall);
+    CHECK(Filter({.deny = nothing}, cut).control({0x21, 1, 0, 1, 64}, 1).kind == Kind::allow);
 }
 
 TEST_CASE("vendor requests are denied") {
@@ -259,14 +273,45 @@ TEST_CASE("a shown endpoint whose other direction is hidden may be used") {
     CHECK(filter.control({0x02, 1, 0, 0x81, 0}, 1).kind == Kind::stall);
 }
 
-TEST_CASE("endpoints are those of the active configuration") {
-    const auto descriptors =
-        usb_device(2) + usb_configuration(1, 2, usb_interface(0, 0, 1) + usb_endpoint(0x81) + usb_interface(1, 0, 0)) +
-        usb_configuration(2, 2, usb_interface(1, 0, 1) + usb_endpoint(0x81) + usb_interface(0, 0, 0));
+TEST_CASE("what one configuration hides is hidden in all") {
+    const auto descriptors = usb_device(2) +
+                             usb_configuration(1, 2,
+                                               usb_interface(0, 0, 2) + usb_endpoint(0x81) + usb_endpoint(0x82) +
+                                                   usb_endpoint(0x03) + usb_interface(1, 0, 0)) +
+                             usb_configuration(2, 2,
+                                               usb_interface(1, 0, 2) + usb_endpoint(0x81) + usb_endpoint(0x83) +
+                                                   usb_interface(0, 0, 0) + usb_interface(5, 0, 0));
     const Filter filter({.interfaces = Set{0}, .deny = nothing}, descriptors);
-    CHECK(filter.endpoint_allowed(0x81, 1));
-    CHECK_FALSE(filter.endpoint_allowed(0x81, 2));
-    CHECK_FALSE(filter.endpoint_allowed(0x81, 0));
+    const Row rows[] = {
+        {"an endpoint that is hidden in the second", {0x02, 1, 0, 0x81, 0}, Kind::stall},
+        {"an endpoint that is shown in the first, and in the second nobody's", {0x02, 1, 0, 0x82, 0}, Kind::allow},
+        {"shown in the first; the kernel would take the second's hidden one", {0x02, 1, 0, 0x03, 0}, Kind::stall},
+        {"a vendor request to an interface of the second", {0x41, 1, 0, 5, 0}, Kind::stall},
+        {"a vendor request to an interface of none", {0x41, 1, 0, 6, 0}, Kind::allow},
+    };
+    for (const uint8_t active : {0, 1, 2, 3}) {
+        CAPTURE(active);
+        check_rows(filter, active, rows);
+        CHECK_FALSE(filter.endpoint_allowed(0x81, active));
+        CHECK(filter.endpoint_allowed(0x82, active));
+        CHECK(filter.endpoint_allowed(0x03, active));
+        CHECK_FALSE(filter.endpoint_allowed(0x83, active));
+    }
+    // the second configuration could not be read
+    const Filter partly({.interfaces = Set{0}, .deny = nothing}, Bytes(descriptors.begin(), descriptors.end() - 1));
+    CHECK_FALSE(partly.endpoint_allowed(0x82, 1));
+    CHECK(partly.endpoint_allowed(0x80, 1));
+    CHECK(partly.control({0x02, 1, 0, 0x82, 0}, 1).kind == Kind::stall);
+    CHECK(partly.control({0x41, 1, 0, 6, 0}, 1).kind == Kind::stall);
+}
+
+TEST_CASE("a printer of one configuration only") {
+    const auto descriptors = usb_device(2) + usb_configuration(1, 1, usb_interface(1, 0, 0, 7, 1, 2)) +
+                             usb_configuration(2, 1, usb_interface(0, 0, 0, 0xff));
+    const Filter filter({.interfaces = Set{1}, .deny = nothing}, descriptors);
+    CHECK(filter.control({0xa1, 0, 0, 0x0100, 255}, 1).kind == Kind::stall);
+    const Filter both({.interfaces = Set{0, 1}, .deny = nothing}, descriptors);
+    CHECK(both.control({0xa1, 0, 0, 0x0100, 255}, 1).kind == Kind::allow);
 }
 
 TEST_CASE("descriptors that cannot be read hide everything that could be hidden") {
