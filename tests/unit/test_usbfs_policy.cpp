@@ -135,6 +135,16 @@ TEST_CASE("what acts on the whole device stalls while interfaces are hidden") {
     check_rows(filter, 1, rows);
 }
 
+TEST_CASE("hiding interfaces denies other configurations, where their numbers mean others") {
+    const Filter hiding({.interfaces = Set{0, 1, 2, 3}, .deny = nothing}, headset());
+    CHECK(hiding.denies(Denial::configuration));
+    CHECK_FALSE(hiding.denies(Denial::reset));
+    CHECK_FALSE(hiding.denies(Denial::firmware));
+    CHECK_FALSE(hiding.denies(Denial::vendor));
+    CHECK(hiding.policy().deny.empty());
+    CHECK_FALSE(Filter({.deny = nothing}, headset()).denies(Denial::configuration));
+}
+
 TEST_CASE("the configuration's descriptor is answered from what is shown") {
     const auto second = usb_configuration(2, 1, headset_dfu());
     const Filter filter({.interfaces = Set{2}, .deny = nothing}, headset() + second);

@@ -21,7 +21,8 @@ namespace storctl::node::usbfs {
 enum class Denial : uint8_t { reset, configuration, firmware, vendor };
 
 struct Policy {
-    std::optional<std::set<uint8_t>> interfaces;  ///< that may be used and are shown; none: all
+    /// That may be used and are shown; none: all. If given, the configuration is denied too.
+    std::optional<std::set<uint8_t>> interfaces;
     std::set<Denial> deny = {Denial::firmware};
 };
 
@@ -43,9 +44,8 @@ struct ControlVerdict {
 };
 
 /// With `interfaces` given, these are stalled beside the requests to hidden interfaces and their endpoints, because
-/// they act on the device as a whole: SET_ADDRESS, SET_DESCRIPTOR, SET_CONFIGURATION as a control request (the ioctl,
-/// which the kernel follows and refuses while somebody has an interface, is the way), test mode; and what tells of
-/// hidden ones: other-speed configurations.
+/// they act on the device as a whole: SET_ADDRESS, SET_DESCRIPTOR, SET_CONFIGURATION as a control request, test mode;
+/// and what tells of hidden ones: other-speed configurations.
 ///
 /// Which configuration is active may change at any time, and by others: nothing depends on it. What one configuration
 /// hides is hidden, what is for firmware upgrades in one is so in all. If not all configurations could be read, every
@@ -63,7 +63,10 @@ class Filter {
     bool interface_allowed(uint8_t number) const;
     /// Does not belong to a hidden interface of any configuration. Endpoint 0 belongs to none.
     bool endpoint_allowed(uint8_t address, uint8_t active_configuration) const;
-    bool denies(Denial what) const { return policy_.deny.contains(what); }
+    /// Another configuration also with `interfaces` given: their numbers mean other functions there.
+    bool denies(Denial what) const {
+        return policy_.deny.contains(what) || (what == Denial::configuration && policy_.interfaces);
+    }
     const Policy& policy() const { return policy_; }
 
  private:
