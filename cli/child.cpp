@@ -4,15 +4,20 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "base/unique_fd.hpp"
 
 namespace storctl::cli {
 namespace {
 
 constexpr int signal_status = 128;
+constexpr int unknown_status = 1;
+
+bool is_ignored(int signal) {
+    struct sigaction action {};
+    return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
 
 /// In the child: everything as the command expects it, then the command. Only async-signal-safe calls.
 [[noreturn]] void become(char* const* words, int descriptor, const HeldSignals& signals, int report) {
@@ -28,20 +33,27 @@ constexpr int signal_status = 128;
 }  // namespace
 
 HeldSignals::HeldSignals() {
-    ::sigemptyset(&held_);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGCHLD}) ::sigaddset(&held_, signal);
+    // inherited as ignored it would have the kernel forget how the child ended
+    ::signal(SIGCHLD, SIG_DFL);
+    ::sigemptyset(&ending_);
+    for (const int signal : {SIGINT, SIGQUIT, SIGTERM, SIGHUP}) {
+        if (!is_ignored(signal)) ::sigaddset(&ending_, signal);
+    }
+    held_ = ending_;
+    ::sigaddset(&held_, SIGCHLD);
     ::pthread_sigmask(SIG_BLOCK, &held_, &before_);
+    descriptor_.reset(::signalfd(-1, &ending_, SFD_CLOEXEC));
 }
 
 HeldSignals::~HeldSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
-int HeldSignals::pending() const {
-    sigset_t waiting;
-    ::sigpending(&waiting);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-        if (::sigismember(&waiting, signal) == 1) return signal;
+int HeldSignals::take() const {
+    const timespec at_once{};
+    int first = 0;
+    for (int signal = 0; (signal = ::sigtimedwait(&ending_, nullptr, &at_once)) > 0;) {
+        if (first == 0) first = signal;
     }
-    return 0;
+    return first;
 }
 
 Result<Child> Child::start(const std::vector<std::string>& words, int descriptor, const HeldSignals& signals) {
@@ -73,10 +85,11 @@ int Child::wait(const HeldSignals& signals) const {
         const pid_t ended = ::waitpid(pid_, &status, WNOHANG);
         if (ended == pid_ && WIFEXITED(status)) return WEXITSTATUS(status);
         if (ended == pid_ && WIFSIGNALED(status)) return signal_status + WTERMSIG(status);
+        if (ended < 0 && errno == ECHILD) return unknown_status;  // somebody else has taken its status
         siginfo_t info{};
         const int signal = ::sigwaitinfo(&signals.held(), &info);
-        // what a terminal sends goes to all of its foreground processes, so the command has it already
-        const bool theirs_too = info.si_code == SI_KERNEL;
+        // what a terminal sends goes to all of its foreground group, so a command in it has it already
+        const bool theirs_too = info.si_code == SI_KERNEL && ::getpgid(pid_) == ::getpgrp();
         if (signal > 0 && signal != SIGCHLD && !theirs_too) ::kill(pid_, signal);
     }
 }

@@ -26,6 +26,7 @@ struct Failure {
     std::string message;
     std::vector<std::string> items;  ///< blockers, candidates
     bool timed_out = false;          ///< stord has the call and works on it
+    bool stopped = false;            ///< so it does here, and the wait was to end
 };
 
 /// A Varlink error of stord's.
@@ -59,8 +60,10 @@ class Connection {
     std::optional<Json> try_call(const std::string& method, Json parameters = Json::object(),
                                  std::chrono::milliseconds timeout = default_timeout);
     /// For stord's moving of drivers: as `try_call`, and says on standard error what is waited for (`awaited`) where it
-    /// takes long; a failure by the limit says that the work goes on.
-    std::optional<Json> try_long_call(const std::string& method, Json parameters, const std::string& awaited);
+    /// takes long; a failure by the limit says that the work goes on. `stop`: a descriptor that ends the wait when it
+    /// is readable.
+    std::optional<Json> try_long_call(const std::string& method, Json parameters, const std::string& awaited,
+                                      int stop = -1);
     /// A stream until `on_answer` returns false (then done) or it ends (reported).
     Exit stream(const std::string& method, const std::function<bool(const Json&)>& on_answer);
 

@@ -17,7 +17,8 @@
 namespace storctl::cli {
 namespace {
 
-constexpr int not_started = 127;  // sh(1)
+constexpr int not_executable = 126;  // sh(1), as the next
+constexpr int not_started = 127;
 constexpr int signal_status = 128;
 constexpr int first_descriptor = 3;
 constexpr std::string_view place = "{fd}";
@@ -39,11 +40,18 @@ struct HeldClaim {
     bool fresh = false;  ///< this call made it
 };
 
+/// Of Claim's answer: the holder had the claim before, which a warning says in words that end with its number. Another
+/// call's answer would tell of another moment.
+bool was_there(const Json& answer, uint64_t id) {
+    const auto warnings = texts_of(answer, "warnings");
+    const std::string number = fmt::format("(claim {})", id);
+    return std::any_of(warnings.begin(), warnings.end(),
+                       [&](const std::string& warning) { return warning.find(number) != std::string::npos; });
+}
+
 /// Nothing: it has been reported, in the connection's failure.
 std::optional<HeldClaim> claim_device(Connection& stord, const Invocation& invocation) {
     const std::string what = invocation.value("WHAT"), holder = invocation.value("for");
-    const auto before = stord.call("io.storctl.Arbiter.Claims");
-    if (!before) return std::nullopt;
     Json parameters{{"targets", {{{"bus", "usb"}, {"what", what}}}}, {"holder", holder}};
     if (invocation.has("keep-drivers")) parameters["keep_drivers"] = true;
     if (invocation.has("reason")) parameters["reason"] = invocation.value("reason");
@@ -56,18 +64,20 @@ std::optional<HeldClaim> claim_device(Connection& stord, const Invocation& invoc
     for (const auto& warning : texts_of(*answer, "warnings")) report("warning: " + warning);
     const auto& claims = list_of(*answer, "claims");
     const Json claim = claims.empty() ? Json() : claims.front();
-    const auto& known = list_of(*before, "claims");
-    const bool was_there = std::any_of(known.begin(), known.end(),
-                                       [&](const Json& entry) { return member(entry, "id") == member(claim, "id"); });
-    return HeldClaim{.id = number_of(claim, "id"), .socket = text_of(claim, "target"), .fresh = !was_there};
+    const uint64_t id = number_of(claim, "id");
+    return HeldClaim{.id = id, .socket = text_of(claim, "target"), .fresh = !was_there(*answer, id)};
 }
 
-void give_back(Connection& stord, const HeldClaim& claim, const std::string& holder) {
+/// A signal ends the wait, not the release.
+void give_back(Connection& stord, const HeldClaim& claim, const std::string& holder, const HeldSignals& signals) {
     if (!claim.fresh) return;
     const Json target{{"bus", "usb"}, {"what", fmt::format("#{}", claim.id)}};
     const auto answer =
         stord.try_long_call("io.storctl.Arbiter.Release", {{"targets", Json::array({target})}, {"holder", holder}},
-                            "stord is returning drivers; something may still use the device");
+                            "stord is returning drivers; something may still use the device", signals.descriptor());
+    if (!answer && stord.failure().stopped) {
+        return report(fmt::format("claim #{} is being released; 'storctl usb claims' shows how far it is", claim.id));
+    }
     if (!answer) {
         report_failure(stord.failure());
         return report(fmt::format("claim #{} is still there: storctl usb release '#{}'", claim.id, claim.id));
@@ -79,14 +89,16 @@ void give_back(Connection& stord, const HeldClaim& claim, const std::string& hol
     }
 }
 
-/// The device's node, at a number that no standard stream has. Nothing: it has been reported.
-UniqueFd open_device(Connection& stord, const HeldClaim& claim, const Invocation& invocation) {
+/// The device's node, at a number that no standard stream has. Nothing: it has been reported, or a signal ended the
+/// wait.
+UniqueFd open_device(Connection& stord, const HeldClaim& claim, const Invocation& invocation,
+                     const HeldSignals& signals) {
     Json parameters{{"target", {{"bus", "usb"}, {"what", claim.socket}}}, {"holder", invocation.value("for")}};
     if (invocation.has("interfaces")) parameters["interfaces"] = *parse_interfaces(invocation.value("interfaces"));
     const auto answer = stord.try_long_call("io.storctl.Arbiter.OpenDevice", std::move(parameters),
-                                            "stord is opening the device, which does not answer");
+                                            "stord is opening the device, which does not answer", signals.descriptor());
     if (!answer) {
-        report_failure(stord.failure());
+        if (!stord.failure().stopped) report_failure(stord.failure());
         return {};
     }
     const auto files = stord.take_descriptors();
@@ -112,12 +124,19 @@ std::vector<std::string> with_number(std::vector<std::string> words, int descrip
 }
 
 Exit run_command(UniqueFd file, const std::vector<std::string>& words, const HeldSignals& signals) {
-    if (const int signal = signals.pending(); signal != 0) return static_cast<Exit>(signal_status + signal);
     const auto child = Child::start(with_number(words, file.get()), file.get(), signals);
     file.reset();
     if (child) return static_cast<Exit>(child->wait(signals));
     report(child.error().message());
-    return static_cast<Exit>(not_started);
+    return static_cast<Exit>(child.error().code == std::errc::permission_denied ? not_executable : not_started);
+}
+
+Exit use_device(Connection& stord, const HeldClaim& claim, const Invocation& invocation, const HeldSignals& signals) {
+    if (const int signal = signals.take(); signal != 0) return static_cast<Exit>(signal_status + signal);
+    UniqueFd file = open_device(stord, claim, invocation, signals);
+    const Exit failed = stord.exit();
+    if (const int signal = signals.take(); signal != 0) return static_cast<Exit>(signal_status + signal);
+    return file ? run_command(std::move(file), invocation.values("COMMAND"), signals) : failed;
 }
 
 }  // namespace
@@ -125,14 +144,14 @@ Exit run_command(UniqueFd file, const std::vector<std::string>& words, const Hel
 Exit run_direct(const Invocation& invocation) {
     if (const auto wrong = wrong_words(invocation)) return wrong_usage(invocation, *wrong);
     Connection stord(invocation.run_dir());
+    // from before the claim, which stord makes also for a process that is gone, to its release
+    const HeldSignals signals;
     const auto claim = claim_device(stord, invocation);
     if (!claim) return stord.exit();
-    // from here on the claim is given back, whatever comes
-    const HeldSignals signals;
-    UniqueFd file = open_device(stord, *claim, invocation);
-    const Exit failed = stord.exit();
-    const Exit ended = file ? run_command(std::move(file), invocation.values("COMMAND"), signals) : failed;
-    give_back(stord, *claim, invocation.value("for"));
+    const Exit ended = use_device(stord, *claim, invocation, signals);
+    signals.take();  // what came with the command's end was for the command
+    give_back(stord, *claim, invocation.value("for"), signals);
+    signals.take();  // what ended the wait for the drivers is not how the command ended
     return ended;
 }
 

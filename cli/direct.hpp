@@ -7,7 +7,7 @@ namespace storctl::cli {
 
 class Invocation;
 
-/// Ends as the command did: its exit status, 128+N after signal N, 127 where it could not be started.
+/// Ends as the command did: its exit status, 128+N after signal N, 126 and 127 where it could not be started.
 Exit run_direct(const Invocation& invocation);
 
 }  // namespace storctl::cli

@@ -87,8 +87,9 @@ std::vector<Verb> verbs_of_usb() {
                      keep_drivers,
                      reason,
                      {.name = "direct",
-                      .help = "run COMMAND with the device's own node open, past any filter: {fd} in its arguments is "
-                              "the descriptor's number"},
+                      .help =
+                          "run COMMAND, in the foreground, with the device's own node open, past any filter: {fd} in "
+                          "its arguments is the descriptor's number"},
                      {.name = "interfaces",
                       .value_name = "LIST",
                       .help = "with --direct: the descriptor can use only these, as in 0,1"},

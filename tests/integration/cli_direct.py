@@ -5,22 +5,25 @@ import array
 import contextlib
 import json
 import os
+import pty
+import select
 import signal
 import socket
+import struct
 import subprocess
+import time
 
-from cli_stand import DEADLINE_SECONDS, STORCTL, expect, run_tests, stand, storctl
+from cli_stand import DEADLINE_SECONDS, STORCTL, expect, run_tests, send, stand, storctl
 
 ARBITER = 'io.storctl.Arbiter.'
 CLAIM = {'id': 12, 'kind': 'device', 'target': '0000:00:14.0/2.1', 'description': '0781:5581', 'holder': 'vm:a', 'state': 'active',
          'phase': 'done', 'message': '', 'origin': 'admin'}
 WORDS = ['usb', 'claim', '1-2.1', '--for', 'vm:a', '--direct']
-EVERYTHING = ['Claims', 'Claim', 'OpenDevice', 'Release']
-KEPT = EVERYTHING[:3]
+EVERYTHING = ['Claim', 'OpenDevice', 'Release']
 
 
 @contextlib.contextmanager
-def server_with_device(known=(), **other):
+def server_with_device(**other):
     """`server.device` is the reading end of what the command gets."""
     reading, writing = os.pipe()
 
@@ -28,7 +31,7 @@ def server_with_device(known=(), **other):
         message = json.dumps({'parameters': {'claim': CLAIM, 'devnode': '/dev/bus/usb/001/004', 'descriptor': 0}}).encode() + b'\0'
         connection.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [writing]))])
 
-    answers = {'Claims': {'claims': list(known)}, 'Claim': {'claims': [CLAIM], 'warnings': []}, 'OpenDevice': open_device,
+    answers = {'Claim': {'claims': [CLAIM], 'warnings': []}, 'OpenDevice': open_device,
                'Release': {'released': [CLAIM]}, **other}
     with stand({ARBITER + name: answer for name, answer in answers.items()}) as server:
         server.device = reading
@@ -50,7 +53,7 @@ def test_command_has_the_device():
         assert int(fd) > 2 and done.stdout == f'fd={fd},set={fd}\n1\n' and done.stderr == '', done
         assert asked(server) == EVERYTHING
         usb = {'bus': 'usb', 'what': '1-2.1'}
-        assert [call['parameters'] for call in server.calls[1:]] == [
+        assert [call['parameters'] for call in server.calls] == [
             {'targets': [usb], 'holder': 'vm:a', 'reason': 'why'},
             {'target': {**usb, 'what': CLAIM['target']}, 'holder': 'vm:a', 'interfaces': [0, 3]},
             {'targets': [{**usb, 'what': '#12'}], 'holder': 'vm:a'}], server.calls
@@ -64,24 +67,26 @@ def test_only_the_command_has_it():
 
 
 def test_a_claim_that_was_there_stays():
-    with server_with_device(known=[CLAIM]) as server:
-        expect(storctl(server, *WORDS, '--', 'true'), 0)
-        assert asked(server) == KEPT
+    for number, left in [(12, True), (1, False), (2, False)]:
+        claimed = {'claims': [CLAIM], 'warnings': [f"0000:00:14.0/2.1 was vm:a's already (claim {number})"]}
+        with server_with_device(Claim=claimed) as server:
+            expect(storctl(server, *WORDS, '--', 'true'), 0, err='already')
+            assert asked(server) == EVERYTHING[:2 if left else 3], number
 
 
 def test_how_it_ends():
     for command, code, message in [(['true'], 0, ''), (['sh', '-c', 'kill -KILL $$'], 128 + signal.SIGKILL, ''),
                                    (['sh', '-c', 'kill -PIPE $$'], 128 + signal.SIGPIPE, ''),
                                    (['/nonexistent/command'], 127, "cannot start '/nonexistent/command': No such file or directory"),
-                                   (['/etc/passwd', '{fd}'], 127, "cannot start '/etc/passwd': Permission denied")]:
+                                   (['/etc/passwd', '{fd}'], 126, "cannot start '/etc/passwd': Permission denied")]:
         with server_with_device() as server:
             expect(storctl(server, *WORDS, '--', *command), code, err=message)
             assert asked(server) == EVERYTHING, command
 
 
 def test_signals_are_passed_on():
-    script = 'trap "echo got; exit 9" TERM HUP INT; echo ready; read x'
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    script = 'trap "echo got; exit 9" TERM HUP INT QUIT; echo ready; read x'
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         with server_with_device() as server:
             environment = {'PATH': '/usr/bin:/bin', 'STORCTL_RUN_DIR': server.run_dir}
             with subprocess.Popen([STORCTL, *WORDS, '--', 'sh', '-c', script], stdout=subprocess.PIPE, stdin=subprocess.PIPE,
@@ -91,6 +96,79 @@ def test_signals_are_passed_on():
                 out, _ = running.communicate(timeout=DEADLINE_SECONDS)
             assert (out, running.returncode) == ('got\n', 9), (number, out, running.returncode)
             assert asked(server) == EVERYTHING
+
+
+def send_signal(connection, number):
+    """To the process at the other end."""
+    pid = struct.unpack('3i', connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    os.kill(pid, number)
+
+
+def test_a_signal_before_the_command():
+    """Nothing runs, and the claim that was made goes back."""
+    def during_claim(call, connection):
+        send_signal(connection, signal.SIGINT)
+        send(connection, {'parameters': {'claims': [CLAIM], 'warnings': []}})
+
+    with server_with_device(Claim=during_claim) as server:
+        done = expect(storctl(server, *WORDS, '--', 'echo', 'ran'), 128 + signal.SIGINT)
+        assert done.stdout == done.stderr == '' and asked(server) == ['Claim', 'Release'], (done, asked(server))
+
+
+def test_a_signal_ends_the_wait_for_the_device():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with server_with_device(OpenDevice=lambda _, connection: send_signal(connection, number)) as server:
+            done = expect(storctl(server, *WORDS, '--', 'echo', 'ran'), 128 + number)
+            assert done.stdout == done.stderr == '' and asked(server) == EVERYTHING, (done, asked(server))
+
+
+def test_a_signal_ends_the_wait_for_drivers():
+    """stord goes on with the release."""
+    with server_with_device(Release=lambda _, connection: send_signal(connection, signal.SIGTERM)) as server:
+        expect(storctl(server, *WORDS, '--', 'sh', '-c', 'exit 5'), 5, err='claim #12 is being released')
+        assert asked(server) == EVERYTHING
+
+
+def test_ignored_signals_stay_ignored():
+    def during_claim(_, connection):
+        send_signal(connection, signal.SIGHUP)
+        send(connection, {'parameters': {'claims': [CLAIM], 'warnings': []}})
+
+    with server_with_device(Claim=during_claim) as server:
+        ignore = {'preexec_fn': lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+        expect(storctl(server, *WORDS, '--', 'sh', '-c', 'kill -HUP $$; exit 7', **ignore), 7)
+
+
+def test_a_parent_that_ignores_children():
+    with server_with_device() as server:
+        expect(storctl(server, *WORDS, '--', 'sh', '-c', 'exit 7', preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)), 7)
+        assert asked(server) == EVERYTHING
+
+
+def from_terminal(server, *command):
+    """What the command shows up to its first line, then an interrupt from the terminal: what it shows then, and how it ends."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(STORCTL, [STORCTL, *WORDS, '--', *command], {'PATH': '/usr/bin:/bin', 'STORCTL_RUN_DIR': server.run_dir})
+    shown, typed, deadline = b'', False, time.monotonic() + DEADLINE_SECONDS
+    try:
+        while select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0]:
+            shown += os.read(terminal, 65536)
+            if b'ready' in shown and not typed:
+                os.write(terminal, b'\x03')
+                typed = True
+        os.kill(pid, signal.SIGKILL)
+    except OSError:     # the other end is closed
+        pass
+    os.close(terminal)
+    return shown.decode(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_an_interrupt_from_the_terminal():
+    """timeout(1) makes a group of its own, which the terminal does not reach."""
+    with server_with_device() as server:
+        shown, code = from_terminal(server, 'timeout', '60', 'sh', '-c', 'echo ready; exec sleep 60')
+        assert code == 128 + signal.SIGINT and asked(server) == EVERYTHING, (shown, code)
 
 
 def test_without_the_device_nothing_runs():
@@ -103,7 +181,7 @@ def test_without_the_device_nothing_runs():
         assert done.stdout == '' and asked(server) == EVERYTHING, (done, asked(server))
     with server_with_device(Claim=refused) as server:
         done = expect(storctl(server, *WORDS, '--', 'echo', 'ran'), 8, err='usb explain 1-2.1 --for vm:a')
-        assert done.stdout == '' and asked(server) == ['Claims', 'Claim'], (done, asked(server))
+        assert done.stdout == '' and asked(server) == ['Claim'], (done, asked(server))
     with server_with_device(Release=('error', ARBITER + 'Failed', {'message': 'no'})) as server:
         expect(storctl(server, *WORDS, '--', 'sh', '-c', 'exit 5'), 5, err="storctl usb release '#12'")
 
