@@ -1,5 +1,6 @@
 """A mediated USB node of the lab's tests, run without stord: stor-node with a specification of its own. Standard library only."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -55,11 +56,20 @@ class UsbNode:
         """Counters by the kind of URB, and of requests: ioctl, poll."""
         return {one['operation']: one for one in self.call('Stat')['operations']}
 
-    def footprint(self):
-        """Resident KiB, open descriptors, threads of the process."""
-        process = pathlib.Path(f'/proc/{self.process.pid}')
-        resident = next(line for line in (process / 'status').read_text().splitlines() if line.startswith('VmRSS'))
-        return int(resident.split()[1]), len(os.listdir(process / 'fd')), len(os.listdir(process / 'task'))
+    def resident_kib(self):
+        status = pathlib.Path(f'/proc/{self.process.pid}/status').read_text(encoding='ascii')
+        return int(next(line for line in status.splitlines() if line.startswith('VmRSS')).split()[1])
+
+    def threads(self):
+        return len(os.listdir(f'/proc/{self.process.pid}/task'))
+
+    def descriptors(self):
+        """What each open one of the process is of."""
+        found = []
+        for link in pathlib.Path(f'/proc/{self.process.pid}/fd').iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(link))
+        return sorted(found)
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
