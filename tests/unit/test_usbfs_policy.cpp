@@ -207,7 +207,19 @@ TEST_CASE("firmware is denied by default") {
         {"SET_INTERFACE of it", {0x01, 11, 0, 3, 0}, Kind::allow},
         {"its descriptor", {0x81, 6, 0x2100, 3, 9}, Kind::allow},
         {"the same numbers to another interface", {0x21, 1, 0, 2, 64}, Kind::allow},
-        {"a class request to the device, as Bluetooth's", {0x20, 0, 0, 3, 3}, Kind::allow},
+        {"DFU_DETACH, to the device", {0x20, 0, 1000, 3, 0}, Kind::stall},
+        {"DFU_DNLOAD, to the device", {0x20, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_DNLOAD, to another recipient", {0x23, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_DNLOAD, to a reserved recipient", {0x24, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_DNLOAD, to a reserved recipient whose low bits say endpoint", {0x26, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_DNLOAD, of the reserved type", {0x61, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_DNLOAD, of the reserved type to the device", {0x60, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_ABORT, to the device", {0x20, 6, 0, 3, 0}, Kind::stall},
+        {"DFU_DETACH in the wrong direction, which is a printer's GET_DEVICE_ID", {0xa1, 0, 0, 3, 64}, Kind::stall},
+        {"a class request to the device whose number is none of DFU's", {0x20, 7, 0, 3, 0}, Kind::allow},
+        {"a request to it whose number is none of DFU's", {0x21, 7, 0, 3, 0}, Kind::stall},
+        {"an HCI command of Bluetooth, a class request to the device with index 0", {0x20, 0, 0, 0, 3}, Kind::allow},
+        {"the sampling rate of the endpoint of that number", {0x22, 1, 0x0100, 3, 3}, Kind::allow},
         {"a vendor request to it", {0x41, 1, 0, 3, 0}, Kind::allow},
     };
     check_rows(filter, 1, rows);
@@ -221,6 +233,50 @@ TEST_CASE("firmware in a later setting only") {
     const auto body = usb_interface(0, 0, 0, 3) + usb_interface(0, 1, 0, 0xfe, 1, 2);
     const Filter filter({}, usb_device() + usb_configuration(1, 1, body));
     CHECK(filter.control({0x21, 1, 0, 0, 64}, 1).kind == Kind::stall);
+    // which DFU_DETACH cannot be told from
+    CHECK(filter.control({0x20, 0, 0, 0, 3}, 1).kind == Kind::stall);
+}
+
+TEST_CASE("a hidden interface for firmware gets no request of its class by way of the device") {
+    const Filter hidden({.interfaces = Set{2}, .deny = nothing}, headset());
+    const Filter shown({.interfaces = Set{3}, .deny = nothing}, headset());
+    for (const uint8_t type : {0x20, 0x23, 0x60, 0x61}) {
+        CAPTURE(type);
+        CHECK(hidden.control({type, 1, 0, 3, 64}, 1).kind == Kind::stall);
+        CHECK(shown.control({type, 1, 0, 3, 64}, 1).kind == Kind::allow);
+    }
+}
+
+TEST_CASE("standard requests to hidden parts stall whatever they are said to be for") {
+    const auto body = usb_interface(0, 0, 2) + usb_endpoint(0x81) + usb_endpoint(0x01) + usb_interface(1, 0, 2) +
+                      usb_endpoint(0x82) + usb_endpoint(0x05);
+    const auto descriptors = usb_device() + usb_configuration(1, 2, body);
+    const Filter filter({.interfaces = Set{0}, .deny = nothing}, descriptors);
+    const Row rows[] = {
+        {"SET_INTERFACE of a hidden interface, to the device", {0x00, 11, 1, 1, 0}, Kind::stall},
+        {"SET_INTERFACE of a hidden interface, to an endpoint", {0x02, 11, 1, 1, 0}, Kind::stall},
+        {"SET_INTERFACE of a hidden interface, to another", {0x03, 11, 1, 1, 0}, Kind::stall},
+        {"SET_INTERFACE of a shown interface, to the device", {0x00, 11, 1, 0, 0}, Kind::allow},
+        {"GET_INTERFACE of a hidden interface, from the device", {0x80, 10, 0, 1, 1}, Kind::stall},
+        {"GET_INTERFACE of a hidden interface, from an endpoint", {0x82, 10, 0, 1, 1}, Kind::stall},
+        {"CLEAR_FEATURE(halt) of a hidden endpoint, to the device", {0x00, 1, 0, 0x82, 0}, Kind::stall},
+        {"CLEAR_FEATURE(halt) of a hidden endpoint, to another", {0x03, 1, 0, 0x05, 0}, Kind::stall},
+        {"CLEAR_FEATURE(halt) of a hidden endpoint, to a reserved recipient", {0x06, 1, 0, 0x05, 0}, Kind::stall},
+        {"CLEAR_FEATURE(halt) of a shown endpoint, to the device", {0x00, 1, 0, 0x81, 0}, Kind::allow},
+        {"CLEAR_FEATURE(halt) of a shown endpoint with a hidden interface's number", {0x02, 1, 0, 1, 0}, Kind::allow},
+        {"SET_FEATURE(halt) of a hidden endpoint, to the device", {0x00, 3, 0, 0x82, 0}, Kind::stall},
+        {"function suspend of a hidden interface, to the device", {0x00, 3, 0, 0x0301, 0}, Kind::stall},
+        {"function suspend of a shown interface", {0x01, 3, 0, 0x0300, 0}, Kind::allow},
+        {"test mode, to an interface", {0x01, 3, 2, 0x0400, 0}, Kind::stall},
+        {"test mode, to another", {0x03, 3, 2, 0x0400, 0}, Kind::stall},
+        {"test mode with a high byte", {0x00, 3, 0x0102, 0x0400, 0}, Kind::stall},
+        {"remote wakeup", {0x00, 3, 1, 0, 0}, Kind::allow},
+        {"U1, of USB 3", {0x00, 3, 48, 0, 0}, Kind::allow},
+    };
+    check_rows(filter, 1, rows);
+    const Filter second({.interfaces = Set{1}, .deny = nothing}, descriptors);
+    CHECK(second.control({0x00, 3, 1, 0, 0}, 1).kind == Kind::allow);       // remote wakeup is the device's
+    CHECK(second.control({0x00, 3, 0, 0x0300, 0}, 1).kind == Kind::stall);  // function suspend of interface 0 is not
 }
 
 TEST_CASE("an interface for firmware in one configuration is so in all") {
@@ -244,10 +300,10 @@ TEST_CASE("an interface for firmware in one configuration is so in all") {
 TEST_CASE("vendor requests are denied") {
     const Filter filter({.deny = {Denial::vendor}}, headset());
     const Row rows[] = {
-        {"to the device", {0x40, 1, 0, 0, 0}, Kind::stall},      {"from the device", {0xc0, 1, 0, 0, 4}, Kind::stall},
-        {"to an interface", {0x41, 1, 0, 2, 0}, Kind::stall},    {"to an endpoint", {0x42, 1, 0, 0x83, 0}, Kind::stall},
-        {"to another", {0x43, 1, 0, 0, 0}, Kind::stall},         {"a class request", {0x21, 1, 0, 2, 0}, Kind::allow},
-        {"a standard request", {0x80, 0, 0, 0, 2}, Kind::allow},
+        {"to the device", {0x40, 1, 0, 0, 0}, Kind::stall},   {"from the device", {0xc0, 1, 0, 0, 4}, Kind::stall},
+        {"to an interface", {0x41, 1, 0, 2, 0}, Kind::stall}, {"to an endpoint", {0x42, 1, 0, 0x83, 0}, Kind::stall},
+        {"to another", {0x43, 1, 0, 0, 0}, Kind::stall},      {"of the reserved type", {0x61, 1, 0, 2, 0}, Kind::stall},
+        {"a class request", {0x21, 1, 0, 2, 0}, Kind::allow}, {"a standard request", {0x80, 0, 0, 0, 2}, Kind::allow},
     };
     check_rows(filter, 1, rows);
 }

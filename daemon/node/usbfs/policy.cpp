@@ -14,11 +14,16 @@ enum class Type : uint8_t { standard = 0, class_specific = 1, vendor = 2, reserv
 enum class Recipient : uint8_t { device = 0, interface = 1, endpoint = 2, other = 3 };
 Type type_of(const Setup& setup) { return static_cast<Type>(setup.request_type >> 5 & 3); }
 Recipient recipient_of(const Setup& setup) { return static_cast<Recipient>(setup.request_type & 3); }
+bool is_certainly_to_endpoint(const Setup& setup) { return (setup.request_type & 0x1f) == 2; }
 
 // bRequest of standard requests (table 9-4), feature (table 9-6) and descriptor types (table 9-5).
-constexpr uint8_t set_feature = 3, set_address = 5, get_descriptor = 6, set_descriptor = 7, set_configuration = 9;
-constexpr uint16_t feature_test_mode = 2;
+constexpr uint8_t clear_feature = 1, set_feature = 3, set_address = 5, get_descriptor = 6, set_descriptor = 7;
+constexpr uint8_t set_configuration = 9, get_interface = 10, set_interface = 11;
+constexpr uint8_t feature_test_mode = 2;
 constexpr uint8_t configuration_type = 2, other_speed_type = 7;
+
+/// DFU_ABORT: the requests are 0, DFU_DETACH, to 6 (DFU 1.1, 3).
+constexpr uint8_t last_firmware_request = 6;
 
 /// GET_DEVICE_ID (Printer class 1.1, 4.2.1): the interface is in the high byte of wIndex, its setting in the low one.
 constexpr uint8_t printer_request_type = 0xa1, get_device_id = 0;
@@ -106,8 +111,23 @@ std::string Filter::interface_refusal(const Setup& setup) const {
         // wIndex of a vendor's request may be anything; the kernel looks at it for none of them.
         const bool means_interface = type_of(setup) != Type::vendor || may_exist(number);
         if (means_interface && !interface_allowed(number)) return fmt::format("interface {} is hidden", number);
-        if (type_of(setup) == Type::class_specific && denies(Denial::firmware) && may_upgrade_firmware(number))
+    }
+    return {};
+}
+
+/// Of what is for the device or another recipient the kernel does not check wIndex, and some devices look at nothing
+/// but it and bRequest. The reserved type counts as a class's here, because it differs from that in one bit.
+std::string Filter::firmware_refusal(const Setup& setup) const {
+    const bool of_class = type_of(setup) == Type::class_specific || type_of(setup) == Type::reserved;
+    if (!of_class || is_certainly_to_endpoint(setup)) return {};
+    if (setup.request > last_firmware_request && recipient_of(setup) != Recipient::interface) return {};
+    auto meant = interfaces_meant(setup);
+    meant.insert(low(setup.index));
+    for (const uint8_t number : meant) {
+        if (!may_upgrade_firmware(number)) continue;
+        if (denies(Denial::firmware))
             return fmt::format("interface {} is for firmware upgrades, which are denied", number);
+        if (!interface_allowed(number)) return fmt::format("interface {} is hidden", number);
     }
     return {};
 }
@@ -129,8 +149,7 @@ std::string Filter::endpoint_refusal(const Setup& setup) const {
 
 /// Whatever their direction and recipient: devices look at bRequest first, and some at nothing else.
 std::string Filter::standard_refusal(const Setup& setup) const {
-    const bool test_mode =
-        setup.request == set_feature && recipient_of(setup) == Recipient::device && setup.value == feature_test_mode;
+    const bool test_mode = setup.request == set_feature && low(setup.value) == feature_test_mode;
     const bool whole_device = setup.request == set_address || setup.request == set_descriptor ||
                               setup.request == set_configuration || test_mode;
     if (policy_.interfaces && whole_device) return "it acts on hidden interfaces too";
@@ -138,12 +157,25 @@ std::string Filter::standard_refusal(const Setup& setup) const {
         return "what it asks for tells of hidden interfaces";
     if (denies(Denial::configuration) && setup.request == set_configuration)
         return "changing the configuration is denied";
+
+    const uint8_t number = low(setup.index);
+    const bool of_interface = setup.request == get_interface || setup.request == set_interface;
+    if (of_interface && !interface_allowed(number)) return fmt::format("interface {} is hidden", number);
+    // feature 0 is an endpoint's or an interface's; the device's have another number, and nothing in the low byte
+    const bool of_part = (setup.request == clear_feature || setup.request == set_feature) &&
+                         !is_certainly_to_endpoint(setup) && (number != 0 || low(setup.value) == 0);
+    if (of_part && may_exist(number) && !interface_allowed(number))
+        return fmt::format("interface {} is hidden", number);
+    if (of_part && !endpoint_allowed(number, 0))
+        return fmt::format("endpoint {:02x} is of a hidden interface", number & 0x8f);
     return {};
 }
 
 ControlVerdict Filter::control(const Setup& setup, uint8_t /*active_configuration*/) const {
     std::string refusal;
-    if (type_of(setup) == Type::vendor && denies(Denial::vendor)) refusal = "vendor requests are denied";
+    const bool of_vendor = type_of(setup) == Type::vendor || type_of(setup) == Type::reserved;
+    if (of_vendor && denies(Denial::vendor)) refusal = "vendor requests are denied";
+    if (refusal.empty()) refusal = firmware_refusal(setup);
     if (refusal.empty() && recipient_of(setup) == Recipient::interface) refusal = interface_refusal(setup);
     if (refusal.empty() && recipient_of(setup) == Recipient::endpoint) refusal = endpoint_refusal(setup);
     if (refusal.empty() && type_of(setup) == Type::standard) refusal = standard_refusal(setup);

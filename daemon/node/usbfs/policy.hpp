@@ -17,7 +17,8 @@ namespace storctl::node::usbfs {
 
 /// reset: USBDEVFS_RESET. configuration: another configuration than the active one by ioctl, any by control request:
 /// the kernel does not follow that, and only the device knows for certain which one is active. firmware: requests of
-/// the Device Firmware Upgrade class to its interface (DFU 1.1, 3). vendor: control requests of type vendor.
+/// the Device Firmware Upgrade class (DFU 1.1, 3) whose wIndex is its interface, whoever else they are said to be for
+/// but an endpoint. vendor: control requests of type vendor, and of the type that is reserved.
 enum class Denial : uint8_t { reset, configuration, firmware, vendor };
 
 struct Policy {
@@ -83,6 +84,7 @@ class Filter {
     std::set<uint8_t> interfaces_meant(const Setup& setup) const;
     // Why a request may not pass; empty: it may, as far as this goes.
     std::string interface_refusal(const Setup& setup) const;
+    std::string firmware_refusal(const Setup& setup) const;
     std::string endpoint_refusal(const Setup& setup) const;
     std::string standard_refusal(const Setup& setup) const;
 };
