@@ -47,6 +47,8 @@ std::string describe_claim(const Json& entry, bool made) {
     const std::string phase = text_of(entry, "phase"), message = text_of(entry, "message");
     if (phase == "pending" || phase == "failed") {
         out += fmt::format(", drivers {}{}{}", phase, message.empty() ? "" : ": ", message);
+    } else if (!message.empty()) {
+        out += ", " + message;
     }
     return out;
 }

@@ -90,9 +90,10 @@ constexpr auto list_table = std::to_array<Column>({
     {"LOOP", Align::left, false, "the kernel block device, where one was asked for", form<k_loop>},
     {"DEVICE", Align::left, false, "id of the backing device; of a USB node what is plugged in", device},
     {"HOLDER", Align::left, false, "of a USB node: whose claim it lives with", holder},
-    {"URBS", Align::right, false, "URBs of a USB node since its process started", count<k_urbs>},
+    {"URBS", Align::right, false, "URBs of a USB node since its process started; by default where there is one",
+     count<k_urbs>},
     {"BYTES", Align::right, false, "bytes moved since then", counted_bytes},
-    {"ERRORS", Align::right, false, "operations that failed since then", count<k_errors>},
+    {"ERRORS", Align::right, false, "operations that failed since then; of a USB node URBs", count<k_errors>},
     {"PID", Align::right, false, "of the node's process", pid},
     {"RESTARTS", Align::right, false, "how often the process had to be started again", number_cell<k_restarts>},
     {"MESSAGE", Align::left, false, "why the state is what it is", text_cell<k_message>},
@@ -162,7 +163,7 @@ Cell in_flight(const Json& stat, const Format&) {
 Cell errors(const Json& stat, const Format&) {
     uint64_t total = 0;
     for (const Json& operation : list_of(member(stat, "rates"), "operations")) {
-        if (text_of(operation, "operation") != "all") total += number_of(operation, "errors");
+        if (counts_errors(text_of(operation, "operation"))) total += number_of(operation, "errors");
     }
     return {fmt::to_string(total), total > 0 ? Style::bad : Style::plain};
 }
@@ -185,7 +186,7 @@ constexpr auto stat_table = std::to_array<Column>({
     {"P50", Align::right, true, "latency that half of them stayed within", latency<k_all, k_p50>},
     {"P99", Align::right, true, "latency that 99 % of them stayed within", latency<k_all, k_p99>},
     {"INFLIGHT", Align::right, true, "operations under way at this moment", in_flight},
-    {"ERRORS", Align::right, true, "operations that failed", errors},
+    {"ERRORS", Align::right, true, "operations that failed; of a USB node URBs", errors},
     {"Z/S", Align::right, false, "write-zeroes per second", per_second<k_zeroes>},
     {"R-MEAN", Align::right, false, "mean latency of reads", latency<k_read, k_mean>},
     {"R-P50", Align::right, false, "latency that half of the reads stayed within", latency<k_read, k_p50>},

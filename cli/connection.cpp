@@ -139,7 +139,7 @@ Failure still_at_work(std::string_view awaited, std::chrono::milliseconds waited
     return {Exit::unreachable,
             fmt::format("no end within {} minutes, and the work goes on: {}",
                         std::chrono::duration_cast<std::chrono::minutes>(waited).count(), awaited),
-            {"watch it: storctl usb claims; storctl monitor"}};
+            {"watch it: storctl usb claims; storctl node list; storctl monitor"}};
 }
 
 Exit report_failure(const Failure& failure) {

@@ -47,10 +47,8 @@ class Connection {
 
     /// A stord that hangs must still end the command.
     static constexpr std::chrono::milliseconds default_timeout{std::chrono::minutes(1)};
-    /// Starting a node may take as long as stord.toml's start_timeout allows, 10 min at the most.
-    static constexpr std::chrono::milliseconds start_timeout{std::chrono::minutes(11)};
-    /// Moving drivers waits for disks that do not answer and for virtual machines that let go. storctl-usb(8) and
-    /// storctl-pci(8) say it.
+    /// Starting a node may take as long as stord.toml's start_timeout allows, 10 min at the most. Moving drivers waits
+    /// for disks that do not answer and for virtual machines that let go. storctl-usb(8) and storctl-pci(8) say it.
     static constexpr std::chrono::milliseconds drivers_timeout{std::chrono::minutes(11)};
 
     /// The answer's parameters. Nothing: what went wrong has been reported, and `exit()` is how to end.
@@ -59,9 +57,9 @@ class Connection {
     /// As `call`, but leaves the reporting to the caller, in `failure()`.
     std::optional<Json> try_call(const std::string& method, Json parameters = Json::object(),
                                  std::chrono::milliseconds timeout = default_timeout);
-    /// For stord's moving of drivers: as `try_call`, and says on standard error what is waited for (`awaited`) where it
-    /// takes long; a failure by the limit says that the work goes on. `stop`: a descriptor that ends the wait when it
-    /// is readable.
+    /// For stord's moving of drivers and its work on nodes: as `try_call`, and says on standard error what is waited
+    /// for (`awaited`) where it takes long; a failure by the limit says that the work goes on. `stop`: a descriptor
+    /// that ends the wait when it is readable.
     std::optional<Json> try_long_call(const std::string& method, Json parameters, const std::string& awaited,
                                       int stop = -1);
     /// A stream until `on_answer` returns false (then done) or it ends (reported).

@@ -128,6 +128,12 @@ bool shows_counts(const Column* column) {
     return column->name == "URBS" || column->name == "BYTES" || column->name == "ERRORS";
 }
 
+/// The default columns have the counts, too, where there is a USB node.
+std::string with_counts(const std::string& request, bool usb) {
+    if (!usb || !(request.empty() || request.starts_with('+'))) return request;
+    return "+URBS,BYTES,ERRORS" + (request.empty() ? "" : "," + request.substr(1));
+}
+
 /// As their member "counts": what each has done since its process started; null where that is not known.
 void add_counts(Json::array_t& nodes, const Json::array_t& stats) {
     for (Json& node : nodes) {
@@ -164,7 +170,8 @@ Exit node_create(const Invocation& invocation) {
                     {"dry_run", dry_run}};
     if (invocation.has("open")) parameters["open"] = invocation.value("open");
     Connection stord(invocation.run_dir());
-    const auto answer = stord.try_call("io.storctl.Node.Create", std::move(parameters), Connection::start_timeout);
+    const auto answer = stord.try_long_call("io.storctl.Node.Create", std::move(parameters),
+                                            "stord is starting the node; its backing may not answer");
     if (!answer) return report_failure(with_file_hint(stord.failure(), invocation.value("device")));
     const Json& node = member(*answer, "node");
     for (const auto& warning : texts_of(*answer, "warnings")) report("warning: " + warning);
@@ -185,13 +192,12 @@ Exit node_list(const Invocation& invocation) {
     if (!answer) return stord.exit();
     Json::array_t nodes = list_of(*answer, "nodes");
     const bool json = invocation.has("json");
-    const auto columns = select_columns(node_columns(), invocation.value("output"));
-    const bool counts = json ? std::any_of(nodes.begin(), nodes.end(), is_usb_node)
-                             : std::any_of(columns->begin(), columns->end(), shows_counts);
-    if (counts) {
-        const auto stats = stord.call("io.storctl.Node.Stat");
-        if (!stats) return stord.exit();
-        add_counts(nodes, list_of(*stats, "stats"));
+    const bool usb = std::any_of(nodes.begin(), nodes.end(), is_usb_node);
+    const auto columns = select_columns(node_columns(), with_counts(invocation.value("output"), usb));
+    if (json || std::any_of(columns->begin(), columns->end(), shows_counts)) {
+        const auto stats = stord.try_call("io.storctl.Node.Stat");
+        if (!stats) report("warning: the counts are not known: " + stord.failure().message);
+        add_counts(nodes, stats ? list_of(*stats, "stats") : Json::array_t());
     }
     if (json) {
         put(to_document({{"version", 1}, {"nodes", nodes}}));
@@ -235,7 +241,10 @@ Exit node_remove(const Invocation& invocation) {
             return Exit::failed;
         }
     }
-    if (!stord.call("io.storctl.Node.Remove", {{"name", name}, {"force", force}})) return stord.exit();
+    if (!stord.try_long_call("io.storctl.Node.Remove", {{"name", name}, {"force", force}},
+                             "stord is ending the node; its device or the host's drivers take their time")) {
+        return report_failure(stord.failure());
+    }
     return removed(invocation, name, false);
 }
 

@@ -73,6 +73,10 @@ bool is_urb(std::string_view operation) {
     return operation == "control" || operation == "bulk" || operation == "interrupt" || operation == "isochronous";
 }
 
+bool counts_errors(std::string_view operation) {
+    return operation != "all" && operation != "ioctl" && operation != "poll";
+}
+
 Json total_counts(const Json& stat) {
     uint64_t urbs = 0, bytes = 0, errors = 0;
     bool usb = false;
@@ -82,9 +86,8 @@ Json total_counts(const Json& stat) {
             usb = true;
             urbs += number_of(operation, "operations");
         }
-        if (name == "ioctl" || name == "poll") continue;
         if (moves_data(name)) bytes += number_of(operation, "bytes");
-        errors += number_of(operation, "errors");
+        if (counts_errors(name)) errors += number_of(operation, "errors");
     }
     return {{"urbs", usb ? Json(urbs) : Json()}, {"bytes", bytes}, {"errors", errors}};
 }

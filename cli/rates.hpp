@@ -16,6 +16,9 @@ nlohmann::json with_rates(nlohmann::json now, const nlohmann::json& before);
 
 /// Of a USB node's operations: what goes to the device.
 bool is_urb(std::string_view operation);
+/// Of any node's: whose errors count as the node's. A USB node's "ioctl" and "poll" are its consumers' requests, which
+/// fail in the course of things.
+bool counts_errors(std::string_view operation);
 
 /// {"urbs", "bytes", "errors"} of io.storctl.Node's type NodeStat since the node's process started; urbs null: not a
 /// USB node.

@@ -93,10 +93,12 @@ def test_list():
     with stand(answers) as server:
         done = expect(storctl(server, 'node', 'list'), 0)
         heading, token, disk = done.stdout.splitlines()
-        assert heading.split() == 'NAME KIND STATE SIZE OPEN OPENERS BACKING PATH'.split(), heading
-        assert token.split() == 'token usb serving - single-writer 1 0000:00:14.0/2.1 /dev/storctl/usb/token'.split(), token
-        assert disk.split() == 'web1 block serving 1.5 GiB single-writer 1 /dev/sda /run/storctl/block/web1'.split(), disk
-        assert [call['method'] for call in server.calls] == [NODE + 'List']
+        assert heading.split() == 'NAME KIND STATE SIZE OPEN OPENERS BACKING PATH URBS BYTES ERRORS'.split(), heading
+        assert token.split() == 'token usb serving - single-writer 1 0000:00:14.0/2.1 /dev/storctl/usb/token 2088 1.02 MiB 3'.split(), token
+        assert disk.split() == 'web1 block serving 1.5 GiB single-writer 1 /dev/sda /run/storctl/block/web1 - 52 KiB 4'.split(), disk
+        heading = storctl(server, 'node', 'list', '-o', '+PID,URBS').stdout.splitlines()[0]
+        assert heading.split()[-5:] == 'PATH URBS BYTES ERRORS PID'.split(), heading
+        assert storctl(server, 'node', 'list', '-o', 'NAME').stdout.split() == ['NAME', 'token', 'web1']
         columns = ['--no-headings', '-o', 'NAME,DEVICE,HOLDER,URBS,BYTES,ERRORS']
         done = expect(storctl(server, 'node', 'list', *columns), 0)
         assert [line.split('  ') for line in done.stdout.splitlines()], done.stdout
@@ -107,8 +109,14 @@ def test_list():
         nodes = json.loads(expect(storctl(server, 'node', 'list', '-j'), 0).stdout)['nodes']
         assert nodes == [{**TOKEN, 'counts': {'urbs': 2088, 'bytes': 1069056, 'errors': 3}},
                          {**DISK, 'counts': {'urbs': None, 'bytes': 53248, 'errors': 4}}], nodes
-    with stand({NODE + 'List': {'nodes': [DISK]}}) as server:
-        assert json.loads(expect(storctl(server, 'node', 'list', '-j'), 0).stdout)['nodes'] == [DISK]
+    with stand({**answers, NODE + 'List': {'nodes': [DISK]}}) as server:
+        heading = storctl(server, 'node', 'list').stdout.splitlines()[0]
+        assert heading.split()[-1] == 'PATH' and [call['method'] for call in server.calls] == [NODE + 'List'], heading
+        nodes = json.loads(expect(storctl(server, 'node', 'list', '-j'), 0).stdout)['nodes']
+        assert nodes == [{**DISK, 'counts': {'urbs': None, 'bytes': 53248, 'errors': 4}}], nodes
+    with stand({**answers, NODE + 'Stat': ('error', NODE + 'Failed', {'message': 'no statistics'})}) as server:
+        nodes = json.loads(expect(storctl(server, 'node', 'list', '-j'), 0, err='no statistics').stdout)['nodes']
+        assert nodes == [{**TOKEN, 'counts': None}, {**DISK, 'counts': None}], nodes
     with stand({**answers, NODE + 'Stat': {'stats': []}}) as server:
         assert storctl(server, 'node', 'list', '--no-headings', '-o', 'URBS,ERRORS').stdout.split() == ['-'] * 4
 
@@ -137,6 +145,7 @@ def test_stat():
         assert disk[:6] == ['web1', '0.0', '0.00', '0.0', '0.0', '0.0'] and disk[6] != '-', disk
         rates = json.loads(storctl(server, 'node', 'stat', '-j').stdout)['stats'][0]['rates']['operations']
         assert [row['operations'] for row in rates if row['operation'] == 'all'] == [2088], rates
+        assert storctl(server, 'node', 'stat', '-o', 'ERRORS', '--no-headings').stdout.split() == ['3', '4']    # as node list
 
 
 def test_release_by_force():
@@ -145,6 +154,10 @@ def test_release_by_force():
         assert 'force' not in server.calls[-1]['parameters']
         expect(storctl(server, 'usb', 'release', '1-2.1', '--force'), 0)
         assert server.calls[-1]['parameters']['force'] is True
+    released = {'id': 12, 'kind': 'device', 'target': '0000:00:14.0/2.1', 'description': '1050:0407', 'holder': 'vm:a', 'state': 'active',
+                'phase': 'done', 'message': "node 'token' goes with it"}
+    with stand({ARBITER + 'Release': {'released': [released]}}) as server:
+        expect(storctl(server, 'usb', 'release', '1-2.1', '-n'), 0, out=", node 'token' goes with it\n")
     opened = {**BLOCKER, 'reason': "node 'token' is open to pid 4711 (qemu-system-x86)"}
     with stand({ARBITER + 'Release': ('error', ARBITER + 'Refused', {'message': 'a node over it is open', 'blockers': [opened]})}) as server:
         expect(storctl(server, 'usb', 'release', '1-2.1'), 8, err=['a node over it is open:\n', 'pid 4711 (qemu-system-x86)'])

@@ -86,5 +86,5 @@ TEST_CASE("at the limit of long work one is told that it goes on, and how to wat
     const auto failure = still_at_work("stord is returning drivers", Connection::drivers_timeout);
     CHECK(failure.exit == Exit::unreachable);
     CHECK(failure.message == "no end within 11 minutes, and the work goes on: stord is returning drivers");
-    CHECK(failure.items.at(0) == "watch it: storctl usb claims; storctl monitor");
+    CHECK(failure.items.at(0) == "watch it: storctl usb claims; storctl node list; storctl monitor");
 }
