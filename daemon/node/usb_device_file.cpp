@@ -37,11 +37,11 @@ uint32_t UsbDeviceFile::poll() {
     return ::poll(&file, 1, 0) < 0 ? POLLERR : static_cast<uint32_t>(file.revents);
 }
 
-int UsbDeviceFile::wait() {
+int UsbDeviceFile::wait(int limit_ms) {
     std::array<pollfd, 2> files{
         {{.fd = file_.get(), .events = POLLOUT, .revents = 0}, {.fd = wake_.get(), .events = POLLIN, .revents = 0}}};
     if (closed_) return 0;
-    if (::poll(files.data(), files.size(), -1) < 0) return -errno;
+    if (::poll(files.data(), files.size(), limit_ms) < 0) return -errno;
     uint64_t count = 0;
     if (files[1].revents != 0 && !closed_) [[maybe_unused]]
         const auto taken = ::read(wake_.get(), &count, sizeof count);
@@ -74,7 +74,10 @@ int UsbDeviceFile::reopen() {
     if (!file) return -file.error().value();
     if (closed_) return -ENODEV;
     path_ = path;
-    return ::dup3(file->get(), file_.get(), O_CLOEXEC) < 0 ? -errno : 0;
+    if (::dup3(file->get(), file_.get(), O_CLOEXEC) < 0) return -errno;
+    if (!closed_) return 0;
+    ::dup3(wake_.get(), file_.get(), O_CLOEXEC);  // closed at this moment, with the former file under the number
+    return -ENODEV;
 }
 
 }  // namespace storctl::node

@@ -25,7 +25,7 @@ class UsbDeviceFile final : public usbfs::Device {
     int fd() const { return file_.get(); }
     int ioctl(unsigned long number, void* argument) override;
     uint32_t poll() override;
-    int wait() override;
+    int wait(int limit_ms) override;
     void wake() override;
     std::byte* map(size_t length) override;
     void unmap(std::byte* memory, size_t length) override;

@@ -23,7 +23,7 @@ namespace {
 
 using Phase = UsbWorker::Phase;
 
-constexpr size_t most_legs = 64;
+constexpr size_t most_legs = 8;
 constexpr size_t most_denials_told = 256;
 constexpr auto release_patience = std::chrono::seconds(2);
 
@@ -114,71 +114,88 @@ void UsbServer::State::open(UsbWorker& worker, const CuseRequest& request) {
     }
     std::shared_ptr<UsbOpen> file;
     if (error == 0) {
-        std::string where;
-        {
-            const std::scoped_lock lock(device_mutex);
-            where = path;
-        }
         const OnDevice guard(worker);
-        auto real = where.empty() ? Result<std::unique_ptr<UsbDeviceFile>>(make_error(std::errc::no_such_device, ""))
-                                  : UsbDeviceFile::open(where, writes ? O_RDWR : O_RDONLY,
-                                                        [this](const std::string& left) { return find_again(left); });
-        if (!real) {
-            error = real.error().value();
-            // its node is gone before anybody has told us
-            if (error == ENOENT || error == ENODEV || error == ENXIO) {
-                error = ENODEV;
-                take_device_away(where);
-            }
-        } else {
-            file = std::make_shared<UsbOpen>();
-            file->fd = (*real)->fd();
-            file->path = where;
-            file->table_handle = decision.handle;
-            const uint8_t configuration = active_configuration(file->fd);
-            file->session = std::make_unique<usbfs::Session>(
-                *std::move(real),
-                usbfs::SessionContext{.filter = *filter,
-                                      .statistics = statistics,
-                                      .denied = [this](const std::string& what) { denied(what); },
-                                      .completed = [this, raw = file.get()] { notify(*raw); },
-                                      .now_ns = monotonic_ns},
-                writes, configuration);
-        }
+        error = open_file(decision.handle, writes, file);
     }
-    bool closed = false;
-    if (file) {
-        const std::scoped_lock lock(opens_mutex);
-        file->id = next_open++;
-        closed = table.closed();
-        if (!closed) opens.emplace(file->id, file);
-    }
-    if (closed) error = ENODEV;  // revoked while it was being opened
     if (error != 0 || !may_answer(worker)) {
+        if (file) forget(*file);
         if (decision.verdict == OpenVerdict::granted) {
             const std::scoped_lock lock(opens_mutex);
             table.release(decision.handle);
-            if (file) opens.erase(file->id);
         }
         statistics.refused_opens.fetch_add(1, std::memory_order_relaxed);
         if (error != 0 && may_answer(worker)) channel->answer_error(request.unique, error);
         return;
     }
     // the caller may be gone by now: then the kernel sends no release, so the open is taken back here
-    if (!channel->answer_open(request.unique, reinterpret_cast<uint64_t>(file.get()))) {
+    if (!channel->answer_open(request.unique, file->id)) {
+        forget(*file);
         const std::scoped_lock lock(opens_mutex);
         table.release(file->table_handle);
-        opens.erase(file->id);
     }
     tell_openers();
 }
 
-void UsbServer::State::release(const CuseRequest& request) {
-    auto file = reinterpret_cast<UsbOpen*>(request.handle)->shared_from_this();
+/// 0, or a positive errno.
+int UsbServer::State::open_file(uint64_t table_handle, bool writes, std::shared_ptr<UsbOpen>& file) {
+    std::string where;
     {
-        const std::scoped_lock lock(opens_mutex);
-        opens.erase(file->id);
+        const std::scoped_lock lock(device_mutex);
+        where = path;
     }
+    if (where.empty()) return ENODEV;
+    auto real = UsbDeviceFile::open(where, writes ? O_RDWR : O_RDONLY,
+                                    [this](const std::string& left) { return find_again(left); });
+    if (!real) {
+        const int error = real.error().value();
+        // its node is gone before anybody has told us
+        if (error != ENOENT && error != ENODEV && error != ENXIO) return error;
+        take_device_away(where);
+        return ENODEV;
+    }
+    auto opened = std::make_shared<UsbOpen>();
+    opened->fd = (*real)->fd();
+    opened->path = where;
+    opened->table_handle = table_handle;
+    configuration = active_configuration(opened->fd);
+    opened->session = std::make_unique<usbfs::Session>(*std::move(real),
+                                                       usbfs::SessionContext{
+                                                           .filter = *filter,
+                                                           .statistics = statistics,
+                                                           .denied = [this](const std::string& what) { denied(what); },
+                                                           .completed = [this, raw = opened.get()] { notify(*raw); },
+                                                           .now_ns = monotonic_ns,
+                                                           .configuration = configuration,
+                                                       },
+                                                       writes);
+    const std::scoped_lock lock(opens_mutex);
+    if (table.closed()) return ENODEV;  // revoked while it was being opened
+    if (opens.size() == most_opens) {
+        log::warning("node {}: {} files are open already", options.name, most_opens);
+        return ENFILE;
+    }
+    while (places[next_open % most_opens] != nullptr) ++next_open;
+    opened->id = next_open++;
+    places[opened->id % most_opens] = opened.get();
+    opens.emplace(opened->id, opened);
+    file = std::move(opened);
+    return 0;
+}
+
+void UsbServer::State::forget(UsbOpen& file) {
+    const std::scoped_lock lock(opens_mutex);
+    places[file.id % most_opens] = nullptr;
+    opens.erase(file.id);
+}
+
+UsbOpen* UsbServer::State::file_of(const CuseRequest& request) const {
+    UsbOpen* const file = places[request.handle % most_opens];
+    return file != nullptr && file->id == request.handle ? file : nullptr;
+}
+
+void UsbServer::State::release(UsbOpen& open, const CuseRequest& request) {
+    auto file = open.shared_from_this();
+    forget(open);
     // Ending the URBs of a device that does not answer takes as long as the host controller likes; the consumer's close
     // does not.
     struct Progress {
@@ -212,8 +229,8 @@ void UsbServer::State::release(const CuseRequest& request) {
 
 // ---- ioctl and poll
 
-void UsbServer::State::ioctl(UsbWorker& worker, const CuseRequest& request) {
-    const auto open = reinterpret_cast<UsbOpen*>(request.handle)->shared_from_this();
+void UsbServer::State::ioctl(UsbWorker& worker, UsbOpen& file, const CuseRequest& request) {
+    const auto open = file.shared_from_this();  // it may be closed while an answer that was given up is still awaited
     const auto layout = request.compat ? usbfs::Layout::bits32 : usbfs::Layout::bits64;
     const OnDevice guard(worker);
     auto reach = open->reach.load();
@@ -273,8 +290,7 @@ void UsbServer::State::ioctl(UsbWorker& worker, const CuseRequest& request) {
     }
 }
 
-void UsbServer::State::poll(const CuseRequest& request) {
-    auto& open = *reinterpret_cast<UsbOpen*>(request.handle);
+void UsbServer::State::poll(UsbOpen& open, const CuseRequest& request) {
     open.poll_handle = request.poll_handle;  // before the look: what happens after it is told
     const uint32_t events = open.session->poll();
     statistics.of(usbfs::Traffic::poll).count(false, 0);

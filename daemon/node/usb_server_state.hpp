@@ -4,6 +4,7 @@
 // Lock order: none is taken while another is held, but Worker::mutex inside State::workers_mutex. No lock is held in a
 // call of a device, of the caller's memory or of the channel.
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <list>
@@ -23,15 +24,14 @@
 
 namespace storctl::node {
 
-/// A file that a consumer has open. Its address is the handle that the kernel gives back; it lives until the file is
-/// closed and nobody works on it any more.
+/// A file that a consumer has open. It lives until the file is closed and nobody works on it any more.
 struct UsbOpen : std::enable_shared_from_this<UsbOpen> {
     /// Who asked what: the thread, the ioctl, its argument.
     using LegKey = std::tuple<int, uint32_t, uint64_t>;
     enum class Reach : uint8_t { untried, direct, legs };
 
     uint64_t table_handle = 0;  ///< in the open table
-    uint64_t id = 0;            ///< in the notifier
+    uint64_t id = 0;            ///< the handle that the kernel gives back, and in the notifier; never 0, never again
     int fd = -1;                ///< of the real file, the same until the end
     std::string path;           ///< of the real node when it was opened
     std::unique_ptr<usbfs::Session> session;
@@ -79,10 +79,14 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     bool end(std::chrono::milliseconds limit);
 
     // requests (usb_server_requests.cpp)
+    /// The file behind a request. Takes no lock: a request about a file never comes beside its release. Null: none.
+    UsbOpen* file_of(const CuseRequest& request) const;
+    int open_file(uint64_t table_handle, bool writes, std::shared_ptr<UsbOpen>& file);
+    void forget(UsbOpen& file);
     void open(UsbWorker& worker, const CuseRequest& request);
-    void release(const CuseRequest& request);
-    void ioctl(UsbWorker& worker, const CuseRequest& request);
-    void poll(const CuseRequest& request);
+    void release(UsbOpen& open, const CuseRequest& request);
+    void ioctl(UsbWorker& worker, UsbOpen& open, const CuseRequest& request);
+    void poll(UsbOpen& open, const CuseRequest& request);
     void denied(const std::string& what);
 
     // the device (usb_server.cpp)
@@ -92,6 +96,8 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     std::vector<Opener> openers();
     void tell_openers();
     bool revoke();
+
+    static constexpr size_t most_opens = 256;
 
     const UsbServerOptions options;
     const UsbServerListener listener;
@@ -103,11 +109,13 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     std::string path;  ///< empty: absent
     std::vector<uint8_t> descriptors;
     std::unique_ptr<usbfs::Filter> filter;  ///< made once, when the descriptors are known
+    std::atomic<uint8_t> configuration{0};  ///< bConfigurationValue; changed without the lock
 
     std::mutex opens_mutex;  // guards the open files
     OpenTable table;
     std::map<uint64_t, std::shared_ptr<UsbOpen>> opens;  ///< by id
     uint64_t next_open = 1;
+    std::array<std::atomic<UsbOpen*>, most_opens> places{};  ///< by the id's remainder; read without the lock
 
     std::mutex workers_mutex;  // guards the list of threads
     std::condition_variable worker_ended;

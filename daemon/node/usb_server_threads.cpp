@@ -122,7 +122,14 @@ void UsbServer::State::work(UsbWorker& worker) {
 void UsbServer::State::serve(UsbWorker& worker, const CuseRequest& request, bool last) {
     using Kind = CuseRequest::Kind;
     if (request.kind == Kind::interrupt) return interrupt(request);
-    if (request.kind == Kind::poll) return poll(request);
+    UsbOpen* const file = file_of(request);
+    const bool of_a_file = request.kind != Kind::open && request.kind != Kind::other;
+    if (of_a_file && file == nullptr) {
+        log::error("node {}: the kernel speaks of a file that is not open", options.name);
+        channel->answer_error(request.unique, EBADF);
+        return;
+    }
+    if (request.kind == Kind::poll) return poll(*file, request);
     if (last && (request.kind == Kind::ioctl || request.kind == Kind::open)) {
         channel->answer_error(request.unique, EBUSY);
         return;
@@ -137,10 +144,10 @@ void UsbServer::State::serve(UsbWorker& worker, const CuseRequest& request, bool
             open(worker, request);
             break;
         case Kind::release:
-            release(request);
+            release(*file, request);
             break;
         case Kind::read: {
-            auto& session = *reinterpret_cast<UsbOpen*>(request.handle)->session;
+            auto& session = *file->session;
             if (session.gone()) {
                 channel->answer_error(request.unique, ENODEV);
             } else {
@@ -149,7 +156,7 @@ void UsbServer::State::serve(UsbWorker& worker, const CuseRequest& request, bool
             break;
         }
         case Kind::ioctl:
-            ioctl(worker, request);
+            ioctl(worker, *file, request);
             break;
         case Kind::write:
             channel->answer_error(request.unique, EINVAL);

@@ -19,7 +19,7 @@ using namespace storctl::fuzz;
 
 /// What a session may hold: its URBs' buffers up to their limit, rounded up to powers of two, what is spare, and the
 /// URBs.
-constexpr size_t most_live_bytes = 2 * BufferPool::most_in_use + BufferPool::most_kept + (16 << 20);
+constexpr size_t most_live_bytes = (16 << 20) + (2 << 20) + (16 << 20);
 
 // Two configurations, in which interfaces 0 and 1 have the same endpoints the other way round; an interface for DFU.
 const std::vector<uint8_t> descriptors = {
@@ -74,9 +74,11 @@ class Consumer {
                                .statistics = statistics_,
                                .denied = [](const std::string& what) { FUZZ_CHECK(!what.empty()); },
                                .completed = [] {},
-                               .now_ns = [this] { return ++time_; }};
+                               .now_ns = [this] { return ++time_; },
+                               .configuration = configuration_,
+                               .budget = budget_};
         session_ = std::make_unique<Session>(std::make_unique<FakeKernelFile>(kernel_), std::move(context),
-                                             (choice & 0xfc) != 0xfc, uint8_t{1});
+                                             (choice & 0xfc) != 0xfc);
     }
 
     void run() {
@@ -328,6 +330,8 @@ class Consumer {
     Statistics statistics_;
     KernelState kernel_;
     CallerPages pages_;
+    std::atomic<uint8_t> configuration_{1};
+    BufferBudget budget_;
     std::unique_ptr<Session> session_;
     std::vector<SubmittedUrb> submitted_;
     uint64_t time_ = 0;

@@ -81,8 +81,8 @@ class FakeKernelFile final : public node::usbfs::Device {
         const uint32_t ready = state_.completed.empty() ? 0 : POLLOUT | POLLWRNORM;
         return ready | (state_.gone || state_.closed ? POLLERR | POLLHUP : 0);
     }
-    int wait() override {
-        if (state_.pending.empty()) return -EINTR;
+    int wait(int limit_ms) override {
+        if (state_.pending.empty()) return limit_ms < 0 ? -EINTR : 0;
         state_.complete(0, 0, 1);
         return 0;
     }
@@ -149,10 +149,6 @@ class FakeKernelFile final : public node::usbfs::Device {
                 return submit(static_cast<usbdevfs_urb*>(argument));
             case USBDEVFS_DISCARDURB:
                 return discard(static_cast<usbdevfs_urb*>(argument));
-            case USBDEVFS_CONTROL:
-                return control(*static_cast<usbdevfs_ctrltransfer*>(argument));
-            case USBDEVFS_BULK:
-                return bulk(*static_cast<usbdevfs_bulktransfer*>(argument));
             case USBDEVFS_CLAIMINTERFACE:
             case USBDEVFS_RELEASEINTERFACE:
                 check_interface(word(argument));
@@ -220,29 +216,7 @@ class FakeKernelFile final : public node::usbfs::Device {
         return 0;
     }
 
-    int control(const usbdevfs_ctrltransfer& transfer) {
-        check_control({transfer.bRequestType, transfer.bRequest, transfer.wValue, transfer.wIndex, transfer.wLength});
-        FUZZ_CHECK(transfer.wLength <= 4096);
-        if ((transfer.bRequestType & 0x80) == 0) {
-            look_at(transfer.data, transfer.wLength);
-            return transfer.wLength;
-        }
-        const int length = transfer.wLength / 2;
-        if (length > 0) std::memset(transfer.data, device_byte, static_cast<size_t>(length));
-        return length;
-    }
 
-    int bulk(const usbdevfs_bulktransfer& transfer) {
-        check_endpoint(transfer.ep);
-        if (transfer.len > state_.memory_limit) return -ENOMEM;
-        if ((transfer.ep & 0x80) == 0) {
-            look_at(transfer.data, transfer.len);
-            return static_cast<int>(transfer.len);
-        }
-        const size_t length = transfer.len - transfer.len / 3;
-        if (length > 0) std::memset(transfer.data, device_byte, length);
-        return static_cast<int>(length);
-    }
 
     int submit(usbdevfs_urb* urb) {
         KernelState::Pending pending{

@@ -25,12 +25,13 @@ namespace storctl::node::usbfs::testing {
 struct FakeKernel {
     std::list<usbdevfs_urb*> submitted;
     std::deque<usbdevfs_urb*> completed;
-    std::vector<uint8_t> control_answer;
     std::set<unsigned> claimed;
     std::vector<unsigned long> calls;
     std::function<int(unsigned long, void*)> instead;  ///< answers other than the usual ones; 1 << 20: the usual
     uint32_t capabilities = 0xff;
     size_t mapped = 0;
+    bool signals = false;  ///< every wait is ended by one
+    std::function<void(usbdevfs_urb*)> on_submit;
     bool gone = false, closed = false, may_come_back = false;
 
     void complete(usbdevfs_urb* urb, int status, const std::vector<uint8_t>& data) {
@@ -58,6 +59,7 @@ class FakeDevice final : public Device {
         if (kernel_->gone) return -ENODEV;
         if (number == USBDEVFS_SUBMITURB) {
             kernel_->submitted.push_back(static_cast<usbdevfs_urb*>(argument));
+            if (kernel_->on_submit) kernel_->on_submit(static_cast<usbdevfs_urb*>(argument));
         } else if (number == USBDEVFS_DISCARDURB) {
             return discard(static_cast<usbdevfs_urb*>(argument));
         } else if (number == USBDEVFS_GET_CAPABILITIES) {
@@ -68,8 +70,6 @@ class FakeDevice final : public Device {
             return kernel_->claimed.erase(*static_cast<unsigned*>(argument)) > 0 ? 0 : -EINVAL;
         } else if (number == USBDEVFS_GETDRIVER) {
             return -ENODATA;
-        } else if (number == USBDEVFS_CONTROL) {
-            return control(static_cast<usbdevfs_ctrltransfer*>(argument));
         }
         return 0;
     }
@@ -77,7 +77,10 @@ class FakeDevice final : public Device {
         if (kernel_->gone || kernel_->closed) return POLLHUP;
         return kernel_->completed.empty() ? 0 : POLLOUT | POLLWRNORM;
     }
-    int wait() override { return kernel_->completed.empty() && !kernel_->gone ? -EINTR : 0; }
+    int wait(int limit_ms) override {
+        if (!kernel_->completed.empty() || kernel_->gone) return 0;
+        return kernel_->signals || limit_ms < 0 ? -EINTR : 0;
+    }
     void wake() override {}
     std::byte* map(size_t length) override {
         kernel_->mapped += length;
@@ -111,12 +114,6 @@ class FakeDevice final : public Device {
         if (found == kernel_->submitted.end()) return -EINVAL;
         kernel_->complete(urb, -ENOENT, {});
         return 0;
-    }
-    int control(usbdevfs_ctrltransfer* transfer) const {
-        if ((transfer->bRequestType & 0x80) == 0) return transfer->wLength;
-        const size_t moved = std::min<size_t>(kernel_->control_answer.size(), transfer->wLength);
-        std::memcpy(transfer->data, kernel_->control_answer.data(), moved);
-        return static_cast<int>(moved);
     }
 
     std::shared_ptr<FakeKernel> kernel_;

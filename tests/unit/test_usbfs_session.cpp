@@ -34,6 +34,9 @@ struct Stand {
     Statistics statistics;
     std::vector<std::string> denials;
     int completions = 0;
+    std::atomic<uint8_t> configuration{1};
+    BufferBudget budget;
+    uint64_t time_ns = 0;
     std::unique_ptr<Filter> filter;
     std::unique_ptr<Session> session;
 
@@ -45,8 +48,10 @@ struct Stand {
                            .statistics = statistics,
                            .denied = [this](const std::string& what) { denials.push_back(what); },
                            .completed = [this] { ++completions; },
-                           .now_ns = [] { return uint64_t{0}; }},
-            writable, 1);
+                           .now_ns = [this] { return time_ns += 1'000'000; },
+                           .configuration = configuration,
+                           .budget = budget},
+            writable);
     }
 
     int ioctl(unsigned long number, uint64_t argument) {
@@ -126,12 +131,18 @@ TEST_CASE("a URB to the host brings its data and its results, and nothing else i
 TEST_CASE("data to the device arrive whole, whatever a leg can carry") {
     for (const auto way : ways) {
         Stand stand(way);
-        const auto data = counting(1 << 20);
+        const auto data = counting(way == Stand::Way::direct ? 1 << 20 : 200'000);
         std::memcpy(stand.process.at(data_address), data.data(), data.size());
         REQUIRE(stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x02, data.size())) == 0);
         REQUIRE(stand.at_device() != nullptr);
         CHECK(std::memcmp(stand.at_device()->buffer, data.data(), data.size()) == 0);
     }
+}
+
+TEST_CASE("what the legs of one call may keep is bounded") {
+    Stand stand(Stand::Way::legs);
+    CHECK(stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x02, 3 << 20)) == -ENOMEM);
+    CHECK(stand.kernel->submitted.empty());
 }
 
 TEST_CASE("what the caller changes between two looks changes nothing") {
@@ -294,7 +305,7 @@ TEST_CASE("a request that the policy denies stalls, as with a device that does n
 TEST_CASE("a synchronous control request brings as many bytes as the device gave") {
     for (const auto way : ways) {
         Stand stand(way);
-        stand.kernel->control_answer = counting(18);
+        stand.kernel->on_submit = [&](usbdevfs_urb* urb) { stand.kernel->complete(urb, 0, counting(18)); };
         usbdevfs_ctrltransfer transfer{.bRequestType = 0x80,
                                        .bRequest = 6,
                                        .wValue = 0x100,
@@ -354,6 +365,18 @@ TEST_CASE("reset and configuration by policy") {
     CHECK(stand.kernel->calls.empty());
     stand.process.put(data_address, 1);
     CHECK(stand.ioctl(USBDEVFS_SETCONFIGURATION, data_address) == 0);
+    // another file of the same device has changed it
+    stand.configuration = 2;
+    CHECK(stand.ioctl(USBDEVFS_SETCONFIGURATION, data_address) == -EACCES);
+}
+
+TEST_CASE("CONNINFO_EX writes what the kernel does, however much is asked for") {
+    Stand stand(Stand::Way::direct);
+    const std::vector<std::byte> before(64, std::byte{0xaa});
+    std::memcpy(stand.process.at(data_address), before.data(), before.size());
+    CHECK(stand.ioctl(USBDEVFS_CONNINFO_EX(64), data_address) == 0);
+    CHECK(stand.process.get<uint8_t>(data_address) == 0);
+    CHECK(stand.process.get<uint8_t>(data_address + sizeof(usbdevfs_conninfo_ex)) == 0xaa);
 }
 
 TEST_CASE("what is taken away looks like an unplug, and what was in flight comes back") {
@@ -427,6 +450,72 @@ TEST_CASE("a synchronous bulk transfer has the kernel's bounds") {
     CHECK(stand.ioctl(USBDEVFS_BULK, urb_address) == -ENOMEM);
 }
 
+TEST_CASE("a synchronous transfer ends with its time, a signal, or the device, and takes nothing of others along") {
+    for (const auto way : ways) {
+        Stand stand(way);
+        usbdevfs_bulktransfer transfer{
+            .ep = 0x81, .len = 512, .timeout = 100, .data = reinterpret_cast<void*>(data_address)};
+        stand.process.put(urb_address, transfer);
+        // another thread's URB is completed meanwhile
+        REQUIRE(stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 64), urb_address + 64) == 0);
+        stand.process.put(urb_address, transfer);
+        stand.kernel->complete(stand.at_device(), 0, counting(64));
+        SUBCASE("time") { CHECK(stand.ioctl(USBDEVFS_BULK, urb_address) == -ETIMEDOUT); }
+        SUBCASE("a signal") {
+            stand.kernel->signals = true;
+            CHECK(stand.ioctl(USBDEVFS_BULK, urb_address) == -EINTR);
+        }
+        SUBCASE("an answer") {
+            stand.kernel->on_submit = [&](usbdevfs_urb* urb) { stand.kernel->complete(urb, 0, counting(512)); };
+            CHECK(stand.ioctl(USBDEVFS_BULK, urb_address) == 512);
+            CHECK(std::memcmp(stand.process.at(data_address), counting(512).data(), 512) == 0);
+        }
+        SUBCASE("a stall") {
+            stand.kernel->on_submit = [&](usbdevfs_urb* urb) { stand.kernel->complete(urb, -EPIPE, {}); };
+            CHECK(stand.ioctl(USBDEVFS_BULK, urb_address) == -EPIPE);
+        }
+        SUBCASE("an unplug") {
+            stand.kernel->on_submit = [&](usbdevfs_urb*) { stand.kernel->gone = true; };
+            CHECK(stand.ioctl(USBDEVFS_BULK, urb_address) == -ENODEV);
+        }
+        CHECK(stand.kernel->submitted.size() == (stand.kernel->gone ? 1 : 0));
+        CHECK((stand.session->poll() & POLLOUT) != 0);
+        REQUIRE(stand.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address) == 0);
+        CHECK(stand.process.get<uint64_t>(pointer_address) == urb_address + 64);
+        CHECK(stand.statistics.of(Traffic::bulk).in_flight == 0);
+    }
+}
+
+TEST_CASE("two opens of a node share one budget, and what is put back is reaped again") {
+    Stand one(Stand::Way::direct);
+    auto other_kernel = std::make_shared<FakeKernel>();
+    Session other(std::make_unique<FakeDevice>(other_kernel),
+                  SessionContext{.filter = *one.filter,
+                                 .statistics = one.statistics,
+                                 .denied = [](const std::string&) {},
+                                 .completed = [] {},
+                                 .now_ns = [] { return uint64_t{0}; },
+                                 .configuration = one.configuration,
+                                 .budget = one.budget},
+                  true);
+    for (int i = 0; i < 8; ++i) REQUIRE(one.submit(one.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 1 << 20)) == 0);
+    DirectMemory memory(one.process);
+    one.process.put(urb_address, one.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 512));
+    CHECK(other.ioctl(USBDEVFS_SUBMITURB, urb_address, Layout::bits64, memory) == -ENOMEM);
+    one.kernel->complete(one.at_device(), 0, counting(3));
+    REQUIRE(one.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address) == 0);
+    CHECK(other.ioctl(USBDEVFS_SUBMITURB, urb_address, Layout::bits64, memory) == 0);
+
+    other_kernel->complete(other_kernel->submitted.front(), 0, counting(5));
+    DirectMemory lost(one.process);
+    REQUIRE(other.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address, Layout::bits64, lost) == 0);
+    CHECK(other.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address, Layout::bits64, memory) == -EAGAIN);
+    other.put_back(lost.kept);
+    CHECK((other.poll() & POLLOUT) != 0);
+    REQUIRE(other.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address, Layout::bits64, memory) == 0);
+    CHECK(one.process.get<usbdevfs_urb>(urb_address).actual_length == 5);
+}
+
 TEST_CASE("buffers are used again and bounded") {
     Stand stand(Stand::Way::direct);
     for (int round = 0; round < 100; ++round) {
@@ -437,16 +526,16 @@ TEST_CASE("buffers are used again and bounded") {
     }
     int made = 0;
     while (stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 1 << 20), urb_address) == 0) ++made;
-    CHECK(made == 64);
-    CHECK(stand.kernel->mapped == BufferPool::most_mapped);
+    CHECK(made == 8);
+    CHECK(stand.kernel->mapped == stand.budget.most_mapped);
 }
 
 TEST_CASE("URBs that the device never sees are bounded too") {
     Stand stand(Stand::Way::direct);
     size_t made = 0;
     // a firmware request without data, stalled by the policy
-    while (made <= BufferPool::most_taken && stand.submit(stand.control_urb({0x21, 1, 0, 0, 1, 0, 0, 0})) == 0) ++made;
-    CHECK(made == BufferPool::most_taken);
+    while (made <= stand.budget.most_taken && stand.submit(stand.control_urb({0x21, 1, 0, 0, 1, 0, 0, 0})) == 0) ++made;
+    CHECK(made == stand.budget.most_taken);
     REQUIRE(stand.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address) == 0);
     CHECK(stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 0)) == 0);
 }

@@ -16,8 +16,9 @@ class Device {
     virtual int ioctl(unsigned long number, void* argument) = 0;
     /// POLL* as they are now; never waits, takes no lock.
     virtual uint32_t poll() = 0;
-    /// Until a URB has been completed, the device is gone or `wake` was called: 0, or -EINTR.
-    virtual int wait() = 0;
+    /// Until a URB has been completed, the device is gone, `wake` was called or the time is up (-1: never): 0, or
+    /// -EINTR.
+    virtual int wait(int limit_ms) = 0;
     virtual void wake() = 0;
     /// Memory that a URB may name without the kernel copying it (usbfs mmap); null: there is none.
     virtual std::byte* map(size_t length) = 0;

@@ -50,6 +50,8 @@ int RetryMemory::read(uint64_t address, std::span<std::byte> into) {
     const auto have =
         std::find_if(fetched_.begin(), fetched_.end(), [&](const Fetched& one) { return one.whole == wanted; });
     if (have == fetched_.end()) {
+        if (wanted.length > most_fetched - fetching_) return -ENOMEM;
+        fetching_ += wanted.length;
         fetched_.push_back({.whole = wanted, .bytes = {}});
         return again;
     }

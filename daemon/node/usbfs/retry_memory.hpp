@@ -23,6 +23,9 @@ class RetryMemory final : public CallerMemory {
     /// `leg_bytes`: most that one leg moves each way. `most_segments`: of both ways together.
     RetryMemory(size_t leg_bytes, size_t most_segments) : leg_bytes_(leg_bytes), most_segments_(most_segments) {}
 
+    /// What it fetches for one operation at most; more is -ENOMEM.
+    static constexpr size_t most_fetched = 256 << 10;
+
     /// A leg has come, with the bytes of the in-segments and room for this much. False: not what was asked for.
     bool begin(std::span<const std::byte> in, size_t room);
     /// After the operation said `again`: what the next leg is to bring and to make room for. False: it cannot be
@@ -47,6 +50,7 @@ class RetryMemory final : public CallerMemory {
 
     size_t leg_bytes_, most_segments_;
     std::vector<Fetched> fetched_;
+    size_t fetching_ = 0;             ///< bytes of fetched_, whether they have come or not
     std::vector<Segment> announced_;  ///< in this beginning
     std::vector<Segment> in_, out_;   ///< of the leg
     std::vector<std::byte> written_;

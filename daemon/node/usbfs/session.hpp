@@ -6,9 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
-#include <list>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -21,6 +19,7 @@
 #include "daemon/node/usbfs/policy.hpp"
 #include "daemon/node/usbfs/statistics.hpp"
 #include "daemon/node/usbfs/urb.hpp"
+#include "daemon/node/usbfs/urb_queue.hpp"
 #include "daemon/node/usbfs/wire.hpp"
 
 namespace storctl::node::usbfs {
@@ -33,16 +32,18 @@ struct SessionContext {
     /// A URB was completed that the device knows nothing of: whoever polls has to be told.
     std::function<void()> completed;
     std::function<uint64_t()> now_ns;
+    /// bConfigurationValue of the device's active configuration, which all of its sessions share.
+    std::atomic<uint8_t>& configuration;
+    BufferBudget& budget;
 };
 
-/// May this ioctl wait in the kernel, beyond the short time that the device's lock may be held by others?
-bool may_wait(Command command);
+/// May a signal of the caller's end this ioctl although it does not kill the caller? devio.c: a reap that waits.
+bool interruptible(uint32_t number, Layout layout);
 
 class Session {
  public:
     /// `writable`: opened for writing; else ioctls are refused with EPERM, as the kernel's node does.
-    /// `configuration`: bConfigurationValue of the active one.
-    Session(std::unique_ptr<Device> device, SessionContext context, bool writable, uint8_t configuration);
+    Session(std::unique_ptr<Device> device, SessionContext context, bool writable);
     /// Lets the device go first, so that the kernel has no use for our memory any more.
     ~Session();
     Session(const Session&) = delete;
@@ -59,6 +60,9 @@ class Session {
     bool gone();
     /// Takes the device away: from now on -ENODEV, POLLERR and POLLHUP. What is in flight can still be reaped.
     void revoke();
+    /// What an operation kept that its caller did not come back for (CallerMemory::kept): the URB is there to reap
+    /// again.
+    void put_back(std::shared_ptr<void> kept);
 
  private:
     struct Call {
@@ -67,14 +71,9 @@ class Session {
         Layout layout = Layout::bits64;
         CallerMemory& memory;
     };
-    using UrbPointer = std::shared_ptr<Urb>;
-
     int carry_out(Command command, const Call& call);
     int submit(const Call& call);
-    int submit_to_device(const UrbPointer& urb);
-    int discard(const Call& call);
     int reap(const Call& call, bool wait);
-    int next_completed(bool wait, UrbPointer& urb);
     int control(const Call& call);
     int bulk(const Call& call);
     int claim(const Call& call, bool release);
@@ -86,13 +85,10 @@ class Session {
     int endpoint_call(const Call& call, unsigned long number);
     int streams(const Call& call, unsigned long number);
     int get_capabilities(const Call& call);
-    static constexpr size_t most_given = 256;
     int give(const Call& call, unsigned long number);
     int reset();
     int come_back();
 
-    void end_in_flight();
-    void complete_locally(const UrbPointer& urb, int status, size_t actual_length);
     void deny(const std::string& what);
 
     SessionContext context_;
@@ -100,13 +96,12 @@ class Session {
     std::unique_ptr<Device> device_;
     BufferPool pool_;
     std::atomic<bool> revoked_{false};
-    std::atomic<uint8_t> configuration_;
-    std::atomic<size_t> local_completions_{0};
     std::atomic<size_t> position_{0};
 
-    std::mutex mutex_;  // guards all below; never held in a call of the device or of the caller's memory
-    std::list<UrbPointer> in_flight_;
-    std::deque<UrbPointer> completed_;  ///< not by the device
+    UrbQueue queue_;
+
+    std::mutex reset_mutex_;  // held through a reset and what comes of it: one at a time
+    std::mutex mutex_;        // guards claimed_
     std::set<uint8_t> claimed_;
 };
 

@@ -31,7 +31,7 @@ std::span<std::byte> bytes_of(T& value) {
 
 /// What the kernel fills in, to the caller.
 int Session::give(const Call& call, unsigned long number) {
-    std::array<std::byte, most_given> buffer{};
+    std::array<std::byte, sizeof(usbdevfs_conninfo_ex)> buffer{};  // the longest
     const auto header = std::span(buffer).first(std::min(call.header_bytes, buffer.size()));
     call.memory.announce_write(call.argument, header.size());
     if (const int error = call.memory.ready(); error != 0) return error;
@@ -62,39 +62,33 @@ int Session::control(const Call& call) {
     const ControlTransfer transfer = decode_control(header_span, call.layout);
     if (transfer.length > longest_control) return -EINVAL;
     const Setup setup = Setup::parse(transfer.setup);
-    const auto verdict = context_.filter.control(setup, configuration_);
+    const auto verdict = context_.filter.control(setup, context_.configuration);
     if (verdict.kind == ControlVerdict::Kind::stall) {
         deny(verdict.reason);
         return -EPIPE;
     }
-    std::vector<std::byte> data(transfer.length);
+    const auto buffer = pool_.take(setup_bytes + transfer.length);
+    if (buffer.memory == nullptr) return -ENOMEM;
+    const UrbHeader header_of_urb{.type = UrbType::control};
+    const auto urb =
+        std::make_shared<Urb>(pool_, buffer, header_of_urb, std::vector<IsoPacket>{}, call.layout, 0, setup.to_host());
+    std::memcpy(urb->buffer().data(), transfer.setup.data(), setup_bytes);
+    const auto data = urb->buffer().subspan(setup_bytes);
     if (setup.to_host()) {
         call.memory.announce_write(transfer.data, data.size());
     } else if (const int error = call.memory.read(transfer.data, data); error != 0) {
         return error;
     }
     if (const int error = call.memory.ready(); error != 0) return error;
-
-    auto& counters = context_.statistics.of(Traffic::control);
-    const uint64_t began = context_.now_ns();
-    counters.begin();
     int result = 0;
     if (verdict.kind == ControlVerdict::Kind::answer) {
         result = static_cast<int>(std::min(verdict.data.size(), data.size()));
         std::copy_n(std::as_bytes(std::span(verdict.data)).begin(), result, data.begin());
     } else {
-        usbdevfs_ctrltransfer kernel{.bRequestType = setup.request_type,
-                                     .bRequest = setup.request,
-                                     .wValue = setup.value,
-                                     .wIndex = setup.index,
-                                     .wLength = transfer.length,
-                                     .timeout = transfer.timeout_ms,
-                                     .data = data.data()};
-        result = device_->ioctl(USBDEVFS_CONTROL, &kernel);
+        result = queue_.transfer(urb, transfer.timeout_ms);
     }
-    counters.end(result < 0, static_cast<uint64_t>(std::max(result, 0)), context_.now_ns() - began);
     if (result <= 0 || !setup.to_host()) return result;
-    const int error = call.memory.write(transfer.data, std::span(data).first(static_cast<size_t>(result)));
+    const int error = call.memory.write(transfer.data, data.first(static_cast<size_t>(result)));
     return error != 0 ? error : result;
 }
 
@@ -103,29 +97,24 @@ int Session::bulk(const Call& call) {
     const auto header_span = std::span(header).first(call.header_bytes);
     if (const int error = call.memory.read(call.argument, header_span); error != 0) return error;
     const BulkTransfer transfer = decode_bulk(header_span, call.layout);
-    if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(transfer.endpoint), configuration_)) return -ENOENT;
+    if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(transfer.endpoint), context_.configuration))
+        return -ENOENT;
     if (transfer.length >= longest_bulk) return -EINVAL;
     const bool to_host = (transfer.endpoint & 0x80) != 0;
     if (to_host && transfer.length > call.memory.write_limit()) return -ENOMEM;
-    auto buffer = pool_.take(transfer.length);
+    const auto buffer = pool_.take(transfer.length);
     if (buffer.memory == nullptr) return -ENOMEM;
-    const std::unique_ptr<void, std::function<void(void*)>> back(buffer.memory,
-                                                                 [this, buffer](void*) { pool_.give(buffer); });
-    const std::span data(buffer.memory, buffer.length);
+    const UrbHeader header_of_urb{.type = UrbType::bulk, .endpoint = static_cast<uint8_t>(transfer.endpoint)};
+    const auto urb =
+        std::make_shared<Urb>(pool_, buffer, header_of_urb, std::vector<IsoPacket>{}, call.layout, 0, to_host);
+    const auto data = urb->buffer();
     if (to_host) {
         call.memory.announce_write(transfer.data, data.size());
     } else if (const int error = call.memory.read(transfer.data, data); error != 0) {
         return error;
     }
     if (const int error = call.memory.ready(); error != 0) return error;
-
-    auto& counters = context_.statistics.of(Traffic::bulk);
-    const uint64_t began = context_.now_ns();
-    counters.begin();
-    usbdevfs_bulktransfer kernel{
-        .ep = transfer.endpoint, .len = transfer.length, .timeout = transfer.timeout_ms, .data = data.data()};
-    const int result = device_->ioctl(USBDEVFS_BULK, &kernel);
-    counters.end(result < 0, static_cast<uint64_t>(std::max(result, 0)), context_.now_ns() - began);
+    const int result = queue_.transfer(urb, transfer.timeout_ms);
     if (result <= 0 || !to_host) return result;
     const int error = call.memory.write(transfer.data, data.first(static_cast<size_t>(result)));
     return error != 0 ? error : result;
@@ -206,19 +195,19 @@ int Session::set_interface(const Call& call) {
 int Session::set_configuration(const Call& call) {
     int value = 0;
     if (const int error = call.memory.read(call.argument, bytes_of(value)); error != 0) return error;
-    if (context_.filter.denies(Denial::configuration) && value != configuration_) {
-        deny(fmt::format("configuration {} instead of {}", value, configuration_.load()));
+    if (context_.filter.denies(Denial::configuration) && value != context_.configuration) {
+        deny(fmt::format("configuration {} instead of {}", value, context_.configuration.load()));
         return -EACCES;
     }
     const int result = device_->ioctl(USBDEVFS_SETCONFIGURATION, &value);
-    if (result >= 0) configuration_ = value < 0 ? uint8_t{0} : static_cast<uint8_t>(value);
+    if (result >= 0) context_.configuration = value < 0 ? uint8_t{0} : static_cast<uint8_t>(value);
     return result;
 }
 
 int Session::endpoint_call(const Call& call, unsigned long number) {
     uint32_t endpoint = 0;
     if (const int error = call.memory.read(call.argument, bytes_of(endpoint)); error != 0) return error;
-    if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(endpoint), configuration_)) return -ENOENT;
+    if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(endpoint), context_.configuration)) return -ENOENT;
     return device_->ioctl(number, &endpoint);
 }
 
@@ -232,7 +221,7 @@ int Session::streams(const Call& call, unsigned long number) {
     const auto endpoints = std::span(request).subspan(header.size(), fixed.num_eps);
     if (const int error = call.memory.read(call.argument + header.size(), endpoints); error != 0) return error;
     for (const std::byte endpoint : endpoints) {
-        if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(endpoint), configuration_)) return -ENOENT;
+        if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(endpoint), context_.configuration)) return -ENOENT;
     }
     return device_->ioctl(number, request.data());
 }
@@ -242,6 +231,7 @@ int Session::reset() {
         deny("a reset of the device");
         return -EACCES;
     }
+    const std::scoped_lock one_at_a_time(reset_mutex_);
     const int result = device_->ioctl(USBDEVFS_RESET, nullptr);
     return result == -ENODEV && !revoked_ ? come_back() : result;
 }
@@ -249,17 +239,14 @@ int Session::reset() {
 /// After the reset the device has enumerated anew, as one with other descriptors or after an electrical hiccup does:
 /// the kernel has a new node for it, and this open goes on there, if it is the same device.
 int Session::come_back() {
-    // the URBs that the old file still has end there
-    UrbPointer urb;
-    std::deque<UrbPointer> ended;
-    while (next_completed(false, urb) == 0) ended.push_back(std::move(urb));
     {
-        const std::scoped_lock lock(mutex_);
-        completed_.insert(completed_.begin(), ended.begin(), ended.end());
-        local_completions_ = completed_.size();
+        // the URBs that the former file has end there
+        const auto held = queue_.hold_submissions();
+        queue_.take_completed();
+        queue_.end();
+        if (const int error = device_->reopen(); error != 0) return error;
     }
-    end_in_flight();
-    if (const int error = device_->reopen(); error != 0) return error;
+    pool_.trim();  // what is mapped holds the former file
     std::set<uint8_t> claimed;
     {
         const std::scoped_lock lock(mutex_);

@@ -16,42 +16,59 @@ static_assert(sizeof(usbdevfs_iso_packet_desc) == iso_packet_bytes);
 
 BufferPool::~BufferPool() { trim(); }
 
+namespace {
+
+/// True: `amount` more is within the limit, and counted.
+bool charge(std::atomic<size_t>& counter, size_t amount, size_t limit) {
+    if (counter.fetch_add(amount) + amount <= limit) return true;
+    counter.fetch_sub(amount);
+    return false;
+}
+
+}  // namespace
+
 BufferPool::Buffer BufferPool::take(size_t length) {
-    const std::scoped_lock lock(mutex_);
-    if (in_use_bytes_ + length > most_in_use || taken_ == most_taken) return {};
-    const size_t capacity = std::bit_ceil(std::max<size_t>(length, 64));
-    const auto kept = std::find_if(kept_.begin(), kept_.end(), [&](const Buffer& b) { return b.capacity == capacity; });
-    Buffer buffer{.capacity = capacity};
-    if (kept != kept_.end()) {
-        buffer = *kept;
-        kept_.erase(kept);
-        kept_bytes_ -= capacity;
-    } else if (!shut_ && capacity >= smallest_mapped && mapped_bytes_ + capacity <= most_mapped) {
-        buffer.memory = device_.map(capacity);
-        buffer.mapped = buffer.memory != nullptr;
-        if (buffer.mapped) mapped_bytes_ += capacity;
+    if (!charge(budget_.in_use, length, budget_.most_in_use)) return {};
+    if (!charge(budget_.taken, 1, budget_.most_taken)) {
+        budget_.in_use -= length;
+        return {};
     }
-    if (buffer.memory == nullptr) buffer.memory = new (std::nothrow) std::byte[capacity];
-    if (buffer.memory == nullptr) return {};
-    buffer.length = length;
-    in_use_bytes_ += length;
-    ++taken_;
-    return buffer;
+    Buffer buffer{.length = length, .capacity = std::bit_ceil(std::max<size_t>(length, 64))};
+    const std::scoped_lock lock(mutex_);
+    const auto kept =
+        std::find_if(kept_.begin(), kept_.end(), [&](const Buffer& b) { return b.capacity == buffer.capacity; });
+    if (kept != kept_.end()) {
+        buffer.memory = kept->memory;
+        buffer.mapped = kept->mapped;
+        kept_.erase(kept);
+        budget_.kept -= buffer.capacity;
+    } else if (!shut_ && buffer.capacity >= smallest_mapped &&
+               charge(budget_.mapped, buffer.capacity, budget_.most_mapped)) {
+        buffer.memory = device_.map(buffer.capacity);
+        buffer.mapped = buffer.memory != nullptr;
+        if (!buffer.mapped) budget_.mapped -= buffer.capacity;
+    }
+    if (buffer.memory == nullptr) buffer.memory = new (std::nothrow) std::byte[buffer.capacity];
+    if (buffer.memory != nullptr) return buffer;
+    budget_.in_use -= length;
+    --budget_.taken;
+    return {};
 }
 
 void BufferPool::give(Buffer buffer) {
+    budget_.in_use -= buffer.length;
+    --budget_.taken;
     const std::scoped_lock lock(mutex_);
-    in_use_bytes_ -= buffer.length;
-    --taken_;
-    if (shut_ || kept_bytes_ + buffer.capacity > most_kept) return free(buffer);
-    kept_bytes_ += buffer.capacity;
+    if (shut_ || !charge(budget_.kept, buffer.capacity, budget_.most_kept)) return free(buffer);
     kept_.push_back(buffer);
 }
 
 bool BufferPool::trim() {
     const std::scoped_lock lock(mutex_);
-    for (const auto& buffer : kept_) free(buffer);
-    kept_bytes_ = 0;
+    for (const auto& buffer : kept_) {
+        free(buffer);
+        budget_.kept -= buffer.capacity;
+    }
     return !std::exchange(kept_, {}).empty();
 }
 
@@ -68,7 +85,7 @@ void BufferPool::free(const Buffer& buffer) {
         delete[] buffer.memory;
         return;
     }
-    mapped_bytes_ -= buffer.capacity;
+    budget_.mapped -= buffer.capacity;
     device_.unmap(buffer.memory, buffer.capacity);
 }
 
@@ -96,13 +113,19 @@ Urb::Urb(BufferPool& pool, BufferPool::Buffer buffer, const UrbHeader& header, s
     for (size_t i = 0; i < packets.size(); ++i) kernel_->iso_frame_desc[i].length = packets[i].length;
 }
 
-Urb::~Urb() { drop_buffer(); }
+Urb::~Urb() {
+    if (buffer_.memory != nullptr) pool_.give(buffer_);
+}
 
-void Urb::drop_buffer() {
-    if (buffer_.memory == nullptr) return;
-    pool_.give(std::exchange(buffer_, {}));
-    kernel_->buffer = nullptr;
-    kernel_->actual_length = 0;
+std::shared_ptr<Urb> Urb::stand_in(int status) const {
+    UrbHeader header = header_;
+    header.number_of_packets = 0;
+    auto out = std::make_shared<Urb>(pool_, BufferPool::Buffer{}, header, std::vector<IsoPacket>{}, layout_,
+                                     user_address_, to_host_);
+    out->original_ = this;
+    out->submitted_ns = submitted_ns;
+    out->complete(status, 0);
+    return out;
 }
 
 Traffic Urb::traffic() const {

@@ -2,6 +2,7 @@
 // A URB between its submission and its reap: the caller's, and the one with our own memory that the kernel has in its
 // place. Its buffer comes from the session's pool. Pure.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -18,6 +19,16 @@ struct usbdevfs_urb;
 
 namespace storctl::node::usbfs {
 
+/// What all opens of a node may have in memory together. usbfs has 16 MiB for the whole host (usbfs_memory_mb), and
+/// what is in flight or mapped counts against it.
+struct BufferBudget {
+    size_t most_in_use = 8 << 20;
+    size_t most_mapped = 2 << 20;
+    size_t most_kept = 2 << 20;
+    size_t most_taken = 16384;  ///< buffers: those without data cost memory too
+    std::atomic<size_t> in_use{0}, mapped{0}, kept{0}, taken{0};
+};
+
 /// Buffers for URBs, used again: fresh memory costs a page fault for each 4 KiB. Large ones are memory that the kernel
 /// transfers to and from directly, as far as there is some. Everything is counted against a limit.
 class BufferPool {
@@ -29,13 +40,8 @@ class BufferPool {
         bool mapped = false;
     };
     static constexpr size_t smallest_mapped = 16 << 10;
-    static constexpr size_t most_mapped =
-        4 << 20;  ///< of the 16 MiB that usbfs gives to the whole host (usbfs_memory_mb)
-    static constexpr size_t most_kept = 2 << 20;
-    static constexpr size_t most_in_use = 64 << 20;
-    static constexpr size_t most_taken = 16384;  ///< buffers: those without data cost memory too
 
-    explicit BufferPool(Device& device) : device_(device) {}
+    BufferPool(Device& device, BufferBudget& budget) : device_(device), budget_(budget) {}
     ~BufferPool();
     BufferPool(const BufferPool&) = delete;
     BufferPool& operator=(const BufferPool&) = delete;
@@ -52,10 +58,10 @@ class BufferPool {
     void free(const Buffer& buffer);
 
     Device& device_;
+    BufferBudget& budget_;
     std::mutex mutex_;  // guards all below; never held in a device's call but map and unmap
     bool shut_ = false;
     std::vector<Buffer> kept_;
-    size_t kept_bytes_ = 0, mapped_bytes_ = 0, in_use_bytes_ = 0, taken_ = 0;
 };
 
 class Urb {
@@ -72,18 +78,25 @@ class Urb {
     uint64_t user_address() const { return user_address_; }
     Traffic traffic() const;
     uint64_t submitted_ns = 0;
-    bool submitting = false;  ///< the kernel is reading its buffer; guarded by the session's mutex
 
     /// Instead of by the device: completed with this status (a negative errno, or 0 and this many bytes).
     void complete(int status, size_t actual_length);
-    /// Gives the buffer back early, of a URB that has no data for its caller.
-    void drop_buffer();
     int status() const;
     size_t actual_length() const;
 
     /// What a reap writes (drivers/usb/core/devio.c, processcompl): status, lengths, error count, packets' results,
     /// data; and the URB's address to `pointer_address`, as wide as in the reap's layout. Valid until the URB is gone.
     const std::vector<CallerMemory::Piece>& result(uint64_t pointer_address, Layout reap_layout);
+
+    /// The same URB for its caller, without data: completed with this status.
+    std::shared_ptr<Urb> stand_in(int status) const;
+    bool stands_for(const Urb& other) const { return original_ == &other; }
+
+    // Of the queue, under its mutex: a URB of our own, that a thread waits for.
+    void set_internal() { internal_ = true; }
+    bool internal() const { return internal_; }
+    void set_done() { done_ = true; }
+    bool done() const { return done_; }
 
  private:
     BufferPool& pool_;
@@ -92,6 +105,8 @@ class Urb {
     Layout layout_;
     uint64_t user_address_;
     bool to_host_;
+    bool internal_ = false, done_ = false;
+    const Urb* original_ = nullptr;
     std::unique_ptr<std::byte[]> storage_;
     usbdevfs_urb* kernel_;
     std::vector<std::byte> pointer_;
