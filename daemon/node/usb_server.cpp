@@ -4,12 +4,15 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "base/text.hpp"
 #include "daemon/node/usb_server_state.hpp"
 
 namespace storctl::node {
@@ -51,11 +54,33 @@ json to_json(const usbfs::TrafficCounters& counters, std::string_view name) {
 
 }  // namespace
 
+uint8_t active_configuration(const std::string& usbfs_path) {
+    struct stat status {};
+    if (::stat(usbfs_path.c_str(), &status) != 0) return 0;
+    const std::string attribute = read_attribute(
+        fmt::format("/sys/dev/char/{}:{}/bConfigurationValue", major(status.st_rdev), minor(status.st_rdev)));
+    return static_cast<uint8_t>(parse_unsigned(attribute, "bConfigurationValue").value_or(0));
+}
+
+namespace {
+
+/// Half of what usbfs has for the whole host: another device's consumers keep the other half, whatever this one does.
+size_t share_of_usbfs_memory() {
+    constexpr uint64_t unlimited_share = 64 << 20;
+    const std::string megabytes = read_attribute("/sys/module/usbcore/parameters/usbfs_memory_mb");
+    const auto known = parse_unsigned(megabytes, "usbfs_memory_mb");
+    if (!known) return usbfs::BufferBudget{}.most_in_use;
+    return *known == 0 ? unlimited_share : std::min<uint64_t>(*known << 19, unlimited_share);
+}
+
+}  // namespace
+
 UsbServer::State::State(UsbServerOptions the_options, UsbServerListener the_listener)
     : options(std::move(the_options)),
       listener(std::move(the_listener)),
       descriptors(options.descriptors),
       table(options.open) {
+    budget.most_in_use = share_of_usbfs_memory();
     if (!descriptors.empty()) filter = std::make_unique<usbfs::Filter>(options.policy, descriptors);
 }
 
@@ -91,7 +116,9 @@ void UsbServer::State::take_device_away(const std::string& which) {
 std::string UsbServer::State::find_again(const std::string& left) {
     take_device_away(left);
     std::unique_lock lock(device_mutex);
-    device_changed.wait_for(lock, again_limit, [&] { return !path.empty() || ending; });
+    device_changed.wait_for(lock, again_limit, [&] { return !path.empty() || ending || revoked; });
+    if (revoked || path.empty()) return {};
+    configuration = active_configuration(path);
     return path;
 }
 
@@ -104,21 +131,18 @@ void UsbServer::State::tell_openers() { listener.opens_changed(openers()); }
 
 bool UsbServer::State::revoke() {
     std::vector<std::shared_ptr<UsbOpen>> all;
-    revoked = true;
+    {
+        const std::scoped_lock lock(device_mutex);  // so that a wait for the device does not miss it
+        revoked = true;
+    }
     {
         const std::scoped_lock lock(opens_mutex);
         table.set_closed(true);
         for (const auto& [id, open] : opens) all.push_back(open);
     }
-    for (const auto& open : all) {
-        open->session->revoke();
-        {
-            const std::scoped_lock lock(open->legs_mutex);
-            open->legs.clear();
-        }
-        notify(*open);
-    }
-    return shake_off(revoke_limit);
+    device_changed.notify_all();
+    const bool gone = let_go(all, revoke_limit);
+    return shake_off(revoke_limit) && gone;
 }
 
 // ---- the server

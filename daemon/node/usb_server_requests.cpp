@@ -1,5 +1,6 @@
 // What a USB server does with each request of its consumers.
 
+#include <algorithm>
 #include <cerrno>
 #include <optional>
 #include <thread>
@@ -7,10 +8,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 
-#include "base/file.hpp"
 #include "base/io_ring.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
@@ -23,18 +21,9 @@ namespace {
 
 using Phase = UsbWorker::Phase;
 
-constexpr size_t most_legs = 8;
+constexpr size_t most_legs = 16;
 constexpr size_t most_denials_told = 256;
 constexpr auto release_patience = std::chrono::seconds(2);
-
-/// bConfigurationValue of the device behind an open usbfs node; 0: not configured.
-uint8_t active_configuration(int fd) {
-    struct stat status {};
-    if (::fstat(fd, &status) != 0) return 0;
-    const std::string attribute = read_attribute(
-        fmt::format("/sys/dev/char/{}:{}/bConfigurationValue", major(status.st_rdev), minor(status.st_rdev)));
-    return static_cast<uint8_t>(parse_unsigned(attribute, "bConfigurationValue").value_or(0));
-}
 
 /// The caller's memory for as long as its request is ours to answer: afterwards the thread's number may be another's.
 class GuardedMemory final : public usbfs::CallerMemory {
@@ -157,7 +146,7 @@ int UsbServer::State::open_file(uint64_t table_handle, bool writes, std::shared_
     opened->fd = (*real)->fd();
     opened->path = where;
     opened->table_handle = table_handle;
-    configuration = active_configuration(opened->fd);
+    configuration = active_configuration(where);
     opened->session = std::make_unique<usbfs::Session>(*std::move(real),
                                                        usbfs::SessionContext{
                                                            .filter = *filter,
@@ -166,6 +155,7 @@ int UsbServer::State::open_file(uint64_t table_handle, bool writes, std::shared_
                                                            .completed = [this, raw = opened.get()] { notify(*raw); },
                                                            .now_ns = monotonic_ns,
                                                            .configuration = configuration,
+                                                           .budget = budget,
                                                        },
                                                        writes);
     const std::scoped_lock lock(opens_mutex);
@@ -196,29 +186,14 @@ UsbOpen* UsbServer::State::file_of(const CuseRequest& request) const {
 void UsbServer::State::release(UsbOpen& open, const CuseRequest& request) {
     auto file = open.shared_from_this();
     forget(open);
-    // Ending the URBs of a device that does not answer takes as long as the host controller likes; the consumer's close
-    // does not.
-    struct Progress {
-        std::mutex mutex;
-        std::condition_variable done;
-        bool over = false;
-    };
-    const auto progress = std::make_shared<Progress>();
-    std::thread([progress, file]() mutable {
-        file->session->revoke();
-        file.reset();
-        const std::scoped_lock lock(progress->mutex);
-        progress->over = true;
-        progress->done.notify_all();
-    }).detach();
     const uint64_t table_handle = file->table_handle;
-    file.reset();
-    {
-        std::unique_lock lock(progress->mutex);
-        if (!progress->done.wait_for(lock, release_patience, [&] { return progress->over; })) {
-            log::warning("node {}: the device takes its time to end what was in flight at a close", options.name);
-        }
+    std::vector<std::shared_ptr<UsbOpen>> files;
+    files.push_back(std::move(file));
+    // the consumer's close does not wait for a device that does not answer
+    if (!let_go(files, release_patience)) {
+        log::warning("node {}: the device takes its time to end what was in flight at a close", options.name);
     }
+    files.clear();
     {
         const std::scoped_lock lock(opens_mutex);
         table.release(table_handle);
@@ -251,19 +226,7 @@ void UsbServer::State::ioctl(UsbWorker& worker, UsbOpen& file, const CuseRequest
         return;
     }
     const UsbOpen::LegKey key{request.thread_id, request.command, request.argument};
-    std::shared_ptr<usbfs::RetryMemory> memory;
-    {
-        const std::scoped_lock lock(open->legs_mutex);
-        const auto found = open->legs.find(key);
-        const bool first = request.in_size == 0 && request.out_size == 0;
-        if (!first && found != open->legs.end()) memory = found->second;
-        // of callers that we cannot tell apart only one at a time
-        const bool ambiguous = first && found != open->legs.end() && request.thread_id == 0;
-        if (first && !ambiguous && open->legs.size() < most_legs) {
-            memory = std::make_shared<usbfs::RetryMemory>(CuseChannel::leg_bytes, CuseChannel::most_segments);
-        }
-        if (found != open->legs.end() && !ambiguous) open->legs.erase(found);
-    }
+    const auto memory = take_leg(*open, key, request);
     int result = -EBUSY;
     if (memory != nullptr) {
         result = memory->begin(request.in, request.out_size)
@@ -271,15 +234,13 @@ void UsbServer::State::ioctl(UsbWorker& worker, UsbOpen& file, const CuseRequest
                      : -EIO;
         if (result == usbfs::CallerMemory::again && !memory->plan_next()) result = -ENOMEM;
     }
+    const bool more = result == usbfs::CallerMemory::again;
+    if (memory != nullptr) put_leg(*open, key, more ? memory : nullptr);
     if (!may_answer(worker)) return;
-    if (result == usbfs::CallerMemory::again) {
+    if (more) {
         std::vector<CallerSegment> in, out;
         for (const auto& segment : memory->in_segments()) in.push_back({segment.address, segment.length});
         for (const auto& segment : memory->out_segments()) out.push_back({segment.address, segment.length});
-        {
-            const std::scoped_lock lock(open->legs_mutex);
-            open->legs[key] = memory;
-        }
         channel->answer_retry(request.unique, in, out);
     } else if (result < 0) {
         channel->answer_error(request.unique, -result);
@@ -290,13 +251,62 @@ void UsbServer::State::ioctl(UsbWorker& worker, UsbOpen& file, const CuseRequest
     }
 }
 
+/// What the legs before this one brought; a new memory for the first; null: there is no going on.
+std::shared_ptr<usbfs::RetryMemory> UsbServer::State::take_leg(UsbOpen& open, const UsbOpen::LegKey& key,
+                                                               const CuseRequest& request) {
+    // Legs follow each other at once. One that is older was left behind: a leg that meets a bad address is the last,
+    // and nobody tells us.
+    constexpr auto left_behind = std::chrono::seconds(1);
+    const auto now = std::chrono::steady_clock::now();
+    std::shared_ptr<void> lost;  // a URB that was reaped for a caller who did not come back
+    std::shared_ptr<usbfs::RetryMemory> memory;
+    {
+        const std::scoped_lock lock(open.legs_mutex);
+        auto found = open.legs.find(key);
+        const bool first = request.in_size == 0 && request.out_size == 0;
+        if (!first) {
+            if (found == open.legs.end()) return nullptr;
+            memory = std::exchange(found->second.memory, nullptr);
+            found->second.since = now;
+            return memory;
+        }
+        // of callers that cannot be told apart one at a time
+        const bool one_of_many = std::get<0>(key) == 0;
+        if (found != open.legs.end() && one_of_many && now - found->second.since < left_behind) return nullptr;
+        if (found == open.legs.end() && open.legs.size() >= most_legs) {
+            found = std::min_element(open.legs.begin(), open.legs.end(),
+                                     [](const auto& a, const auto& b) { return a.second.since < b.second.since; });
+        }
+        if (found != open.legs.end()) {
+            if (found->second.memory != nullptr) lost = std::move(found->second.memory->kept);
+            open.legs.erase(found);
+        }
+        memory = std::make_shared<usbfs::RetryMemory>(CuseChannel::leg_bytes, CuseChannel::most_segments);
+        open.legs[key] = {.memory = nullptr, .since = now};
+    }
+    open.session->put_back(std::move(lost));
+    return memory;
+}
+
+/// Null: that was the last.
+void UsbServer::State::put_leg(UsbOpen& open, const UsbOpen::LegKey& key, std::shared_ptr<usbfs::RetryMemory> memory) {
+    const std::scoped_lock lock(open.legs_mutex);
+    if (memory == nullptr) {
+        open.legs.erase(key);
+    } else if (const auto found = open.legs.find(key); found != open.legs.end()) {
+        found->second = {.memory = std::move(memory), .since = std::chrono::steady_clock::now()};
+    }
+}
+
 void UsbServer::State::poll(UsbOpen& open, const CuseRequest& request) {
     open.poll_handle = request.poll_handle;  // before the look: what happens after it is told
     const uint32_t events = open.session->poll();
     statistics.of(usbfs::Traffic::poll).count(false, 0);
-    if (request.notify && (events & (request.events | POLLERR | POLLHUP)) == 0) watch(open);
+    if (request.notify && (events & (request.events | POLLERR | POLLHUP)) == 0) watch(open, request.events);
     channel->answer_poll(request.unique, events);
-    if ((events & POLLHUP) != 0 && !revoked) take_device_away(open.path);
+    if ((events & POLLHUP) != 0 && !revoked && !open.told_gone.exchange(true)) {
+        take_device_away(open.path);
+    }
 }
 
 void UsbServer::State::denied(const std::string& what) {

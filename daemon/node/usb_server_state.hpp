@@ -1,11 +1,12 @@
 #pragma once
 // The USB server from inside, for its own files only (usb_server*.cpp).
 //
-// Lock order: none is taken while another is held, but Worker::mutex inside State::workers_mutex. No lock is held in a
-// call of a device, of the caller's memory or of the channel.
+// Lock order: none is taken while another is held, but UsbWorker::mutex inside State::workers_mutex. No lock is held in
+// a call of a device or of the caller's memory.
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <list>
 #include <map>
@@ -38,9 +39,17 @@ struct UsbOpen : std::enable_shared_from_this<UsbOpen> {
     std::atomic<uint64_t> poll_handle{0};
     std::atomic<Reach> reach{Reach::untried};  ///< how the memory of whoever opened it is got at
 
+    struct Leg {
+        std::shared_ptr<usbfs::RetryMemory> memory;  ///< null while the operation is being carried out
+        std::chrono::steady_clock::time_point since;
+    };
     std::mutex legs_mutex;
-    std::map<LegKey, std::shared_ptr<usbfs::RetryMemory>> legs;  ///< between two legs
+    std::map<LegKey, Leg> legs;  ///< from the first leg of a call to its last
+    std::atomic<bool> told_gone{false};
 };
+
+/// bConfigurationValue of the device; 0: not configured, or not there.
+uint8_t active_configuration(const std::string& usbfs_path);
 
 /// One thread that takes requests.
 struct UsbWorker {
@@ -49,8 +58,10 @@ struct UsbWorker {
     enum class Phase : uint8_t { executing, touching, given_up };
 
     pthread_t thread{};
-    std::mutex mutex;     // guards unique and signals_sent against an interrupt that is under way
-    uint64_t unique = 0;  ///< 0: none
+    std::mutex mutex;            // guards unique and signals_sent against an interrupt that is under way
+    uint64_t unique = 0;         ///< 0: none
+    int caller = 0;              ///< the thread that waits for the answer
+    bool interruptible = false;  ///< a signal that does not kill the caller ends the request too
     unsigned signals_sent = 0;
     std::atomic<unsigned> signals_taken{0};
     std::atomic<Phase> phase{Phase::executing};
@@ -70,13 +81,25 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     /// `last`: no other thread is left to take requests, so this one must not wait.
     void serve(UsbWorker& worker, const CuseRequest& request, bool last);
     void interrupt(const CuseRequest& request);
+    /// A request whose caller was interrupted.
+    struct Interrupt {
+        std::shared_ptr<UsbWorker> worker;
+        uint64_t unique = 0;
+        std::chrono::steady_clock::time_point since;
+    };
+    /// One look at it. False: nothing is left to do.
+    bool pursue(const Interrupt& interrupt);
     /// Threads that wait in a call of a device come back with -EINTR. False: not all within `limit`.
     bool shake_off(std::chrono::milliseconds limit);
     void signal(UsbWorker& worker);
     void notify_when_ready();
-    void watch(UsbOpen& open);
+    void watch(UsbOpen& open, uint32_t events);
+    void poke_notifier() const;
     void notify(UsbOpen& open);
     bool end(std::chrono::milliseconds limit);
+    /// Lets the devices of these files go, each on a thread of its own: the kernel ends what is in flight, which takes
+    /// as long as the host controller likes. False: not within `limit`.
+    bool let_go(const std::vector<std::shared_ptr<UsbOpen>>& files, std::chrono::milliseconds limit);
 
     // requests (usb_server_requests.cpp)
     /// The file behind a request. Takes no lock: a request about a file never comes beside its release. Null: none.
@@ -86,6 +109,8 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     void open(UsbWorker& worker, const CuseRequest& request);
     void release(UsbOpen& open, const CuseRequest& request);
     void ioctl(UsbWorker& worker, UsbOpen& open, const CuseRequest& request);
+    std::shared_ptr<usbfs::RetryMemory> take_leg(UsbOpen& open, const UsbOpen::LegKey& key, const CuseRequest& request);
+    static void put_leg(UsbOpen& open, const UsbOpen::LegKey& key, std::shared_ptr<usbfs::RetryMemory> memory);
     void poll(UsbOpen& open, const CuseRequest& request);
     void denied(const std::string& what);
 
@@ -97,12 +122,13 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     void tell_openers();
     bool revoke();
 
-    static constexpr size_t most_opens = 256;
+    static constexpr size_t most_opens = 32;
 
     const UsbServerOptions options;
     const UsbServerListener listener;
     std::unique_ptr<CuseChannel> channel;
     usbfs::Statistics statistics;
+    usbfs::BufferBudget budget;
 
     std::mutex device_mutex;  // guards the device
     std::condition_variable device_changed;
@@ -125,8 +151,11 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     std::atomic<bool> revoked{false};
 
     UniqueFd ready;  ///< epoll: real files that somebody waits for
-    UniqueFd ready_end;
+    UniqueFd notifier_poke;
     bool notifier_runs = false;  // workers_mutex
+
+    std::mutex interrupts_mutex;
+    std::list<Interrupt> interrupts;  ///< pursued by the notifier
 
     std::mutex denied_mutex;
     std::set<std::string> denied_once;

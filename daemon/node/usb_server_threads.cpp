@@ -5,13 +5,17 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
+#include <system_error>
 #include <thread>
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/file.hpp"
 #include "base/log.hpp"
 #include "daemon/node/usb_server_state.hpp"
 
@@ -20,7 +24,7 @@ namespace {
 
 constexpr size_t most_workers = 64;
 constexpr size_t most_idle = 4;
-constexpr uint64_t ending_id = 0;
+constexpr uint64_t poke_id = 0;
 
 thread_local UsbWorker* current_worker = nullptr;
 
@@ -37,6 +41,21 @@ void take_interrupts() {
     ::sigaction(interrupt_signal(), &action, nullptr);
 }
 
+/// SIGKILL is pending for the thread: by kill(2), or because its process ends by another signal. One that we do not see
+/// (0) counts as dying: it is better off with EINTR than unkillable.
+bool being_killed(int thread_id) {
+    if (thread_id == 0) return true;
+    const auto status = read_file(fmt::format("/proc/{}/status", thread_id));
+    if (!status) return true;
+    for (const std::string_view key : {"\nSigPnd:\t", "\nShdPnd:\t"}) {
+        const auto at = status->find(key);
+        if (at == std::string::npos) return true;
+        const auto pending = std::strtoull(status->c_str() + at + key.size(), nullptr, 16);
+        if ((pending >> (SIGKILL - 1) & 1) != 0) return true;
+    }
+    return false;
+}
+
 void unblock_interrupts() {
     sigset_t wanted;
     sigemptyset(&wanted);
@@ -48,10 +67,11 @@ void unblock_interrupts() {
 
 Result<void> UsbServer::State::start() {
     ready.reset(::epoll_create1(EPOLL_CLOEXEC));
-    ready_end.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    if (!ready || !ready_end) return errno_error("cannot watch files");
-    epoll_event event{.events = EPOLLIN, .data = {.u64 = ending_id}};
-    if (::epoll_ctl(ready.get(), EPOLL_CTL_ADD, ready_end.get(), &event) != 0) return errno_error("cannot watch files");
+    notifier_poke.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!ready || !notifier_poke) return errno_error("cannot watch files");
+    epoll_event event{.events = EPOLLIN, .data = {.u64 = poke_id}};
+    if (::epoll_ctl(ready.get(), EPOLL_CTL_ADD, notifier_poke.get(), &event) != 0)
+        return errno_error("cannot watch files");
     channel = TRY(CuseChannel::create(
         {.name = options.device_name, .major = options.major, .minor = options.minor, .device = "/dev/cuse"}));
     take_interrupts();
@@ -71,8 +91,7 @@ bool UsbServer::State::end(std::chrono::milliseconds limit) {
     ending = true;
     device_changed.notify_all();
     channel->abort();
-    const uint64_t one = 1;
-    [[maybe_unused]] const auto written = ::write(ready_end.get(), &one, sizeof one);
+    poke_notifier();
     std::unique_lock lock(workers_mutex);
     return worker_ended.wait_for(lock, limit, [this] { return workers.empty() && !notifier_runs; });
 }
@@ -87,7 +106,7 @@ bool UsbServer::State::add_worker() {
         workers.push_back(worker);
     }
     idle.fetch_add(1);  // from now on: two that take requests at the same time need not both add one
-    std::thread([self = shared_from_this(), worker] {
+    auto run = [self = shared_from_this(), worker] {
         current_worker = worker.get();
         worker->thread = pthread_self();
         unblock_interrupts();
@@ -96,8 +115,16 @@ bool UsbServer::State::add_worker() {
         self->workers.remove(worker);
         self->worker_ended.notify_all();
         current_worker = nullptr;
-    }).detach();
-    return true;
+    };
+    try {
+        std::thread(std::move(run)).detach();
+        return true;
+    } catch (const std::system_error&) {
+        idle.fetch_sub(1);
+        const std::scoped_lock lock(workers_mutex);
+        workers.remove(worker);
+        return false;  // as many as the system gives
+    }
 }
 
 void UsbServer::State::work(UsbWorker& worker) {
@@ -137,6 +164,9 @@ void UsbServer::State::serve(UsbWorker& worker, const CuseRequest& request, bool
     {
         const std::scoped_lock lock(worker.mutex);
         worker.unique = request.unique;
+        worker.caller = request.thread_id;
+        const auto layout = request.compat ? usbfs::Layout::bits32 : usbfs::Layout::bits64;
+        worker.interruptible = request.kind == Kind::ioctl && usbfs::interruptible(request.command, layout);
         worker.phase = UsbWorker::Phase::executing;
     }
     switch (request.kind) {
@@ -185,11 +215,9 @@ void UsbServer::State::signal(UsbWorker& worker) {
     if (::pthread_kill(worker.thread, interrupt_signal()) == 0) ++worker.signals_sent;
 }
 
-/// The consumer is being killed, or handles a signal of its own. It waits until its request is answered.
+/// The consumer is being killed, or has a signal of its own to handle; the kernel says so once, and waits until its
+/// request is answered.
 void UsbServer::State::interrupt(const CuseRequest& request) {
-    constexpr auto patience = std::chrono::milliseconds(1000);
-    constexpr auto pause = std::chrono::milliseconds(10);
-    const auto began = std::chrono::steady_clock::now();
     std::shared_ptr<UsbWorker> worker;
     {
         const std::scoped_lock lock(workers_mutex);
@@ -204,21 +232,27 @@ void UsbServer::State::interrupt(const CuseRequest& request) {
         channel->interrupt_again(request.unique);
         return;
     }
-    while (!ending) {
-        {
-            const std::scoped_lock lock(worker->mutex);
-            if (worker->unique != request.interrupted) return;
-            signal(*worker);
-            if (std::chrono::steady_clock::now() - began > patience) {
-                // in a wait that no signal ends: what it comes back with is nobody's any more
-                if (worker->phase.exchange(UsbWorker::Phase::given_up) != UsbWorker::Phase::given_up) {
-                    channel->answer_error(request.interrupted, EINTR);
-                }
-                return;
-            }
-        }
-        std::this_thread::sleep_for(pause);
+    {
+        const std::scoped_lock lock(interrupts_mutex);
+        interrupts.push_back({worker, request.interrupted, std::chrono::steady_clock::now()});
     }
+    poke_notifier();
+}
+
+bool UsbServer::State::pursue(const Interrupt& interrupt) {
+    constexpr auto patience = std::chrono::milliseconds(1000);
+    UsbWorker& worker = *interrupt.worker;
+    const std::scoped_lock lock(worker.mutex);
+    if (worker.unique != interrupt.unique) return false;
+    const bool dying = being_killed(worker.caller);
+    if (!dying && !worker.interruptible) return true;  // it waits, as it would for the device itself
+    signal(worker);
+    if (!dying || std::chrono::steady_clock::now() - interrupt.since < patience) return true;
+    // in a wait that no signal ends: what it comes back with is nobody's any more
+    if (worker.phase.exchange(UsbWorker::Phase::given_up) != UsbWorker::Phase::given_up) {
+        channel->answer_error(interrupt.unique, EINTR);
+    }
+    return false;
 }
 
 bool UsbServer::State::shake_off(std::chrono::milliseconds limit) {
@@ -243,9 +277,11 @@ bool UsbServer::State::shake_off(std::chrono::milliseconds limit) {
 
 // ---- telling who polls
 
-/// Somebody waits: once the real file has news, notify.
-void UsbServer::State::watch(UsbOpen& open) {
-    epoll_event event{.events = EPOLLOUT | EPOLLONESHOT, .data = {.u64 = open.id}};
+/// Somebody waits for these events, which are not there: once the real file may have them, notify.
+void UsbServer::State::watch(UsbOpen& open, uint32_t events) {
+    // that it went is always told
+    const uint32_t wanted = (events & (POLLOUT | POLLWRNORM)) != 0 ? uint32_t{EPOLLOUT} : 0;
+    epoll_event event{.events = wanted | EPOLLONESHOT, .data = {.u64 = open.id}};
     if (::epoll_ctl(ready.get(), EPOLL_CTL_MOD, open.fd, &event) == 0) return;
     if (errno == ENOENT && ::epoll_ctl(ready.get(), EPOLL_CTL_ADD, open.fd, &event) == 0) return;
     if (errno == EEXIST && ::epoll_ctl(ready.get(), EPOLL_CTL_MOD, open.fd, &event) == 0) return;
@@ -256,21 +292,78 @@ void UsbServer::State::notify(UsbOpen& open) {
     if (const uint64_t handle = open.poll_handle) channel->notify_poll(handle);
 }
 
+void UsbServer::State::poke_notifier() const {
+    const uint64_t one = 1;
+    [[maybe_unused]] const auto written = ::write(notifier_poke.get(), &one, sizeof one);
+}
+
+/// Also pursues interrupts: threads that take requests must not sleep over one.
 void UsbServer::State::notify_when_ready() {
+    constexpr int pursue_every_ms = 10;
     std::array<epoll_event, 16> events{};
     while (!ending) {
-        const int count = ::epoll_wait(ready.get(), events.data(), events.size(), -1);
+        bool pursuing = false;
+        {
+            const std::scoped_lock lock(interrupts_mutex);
+            pursuing = !interrupts.empty();
+        }
+        const int count = ::epoll_wait(ready.get(), events.data(), events.size(), pursuing ? pursue_every_ms : -1);
+        if (count < 0 && errno != EINTR) return log::error("node {}: epoll: errno {}", options.name, errno);
         for (int i = 0; i < count; ++i) {
+            const uint64_t id = events[static_cast<size_t>(i)].data.u64;
+            uint64_t pokes = 0;
+            if (id == poke_id) [[maybe_unused]]
+                const auto taken = ::read(notifier_poke.get(), &pokes, sizeof pokes);
             std::shared_ptr<UsbOpen> open;
             {
                 const std::scoped_lock lock(opens_mutex);
-                const auto found = opens.find(events[static_cast<size_t>(i)].data.u64);
+                const auto found = opens.find(id);
                 if (found != opens.end()) open = found->second;
             }
             if (open) notify(*open);
         }
-        if (count < 0 && errno != EINTR) return log::error("node {}: epoll: errno {}", options.name, errno);
+        std::list<Interrupt> pending;
+        {
+            const std::scoped_lock lock(interrupts_mutex);
+            pending.swap(interrupts);
+        }
+        pending.remove_if([this](const Interrupt& one) { return !pursue(one); });
+        const std::scoped_lock lock(interrupts_mutex);
+        interrupts.splice(interrupts.end(), pending);
     }
+}
+
+// ---- letting go
+
+bool UsbServer::State::let_go(const std::vector<std::shared_ptr<UsbOpen>>& files, std::chrono::milliseconds limit) {
+    struct Progress {
+        std::mutex mutex;
+        std::condition_variable changed;
+        size_t left = 0;
+    };
+    const auto progress = std::make_shared<Progress>();
+    progress->left = files.size();
+    for (const auto& file : files) {
+        auto work = [self = shared_from_this(), progress, file = std::shared_ptr<UsbOpen>(file)]() mutable {
+            file->session->revoke();
+            {
+                const std::scoped_lock lock(file->legs_mutex);
+                file->legs.clear();
+            }
+            self->notify(*file);
+            file.reset();
+            const std::scoped_lock lock(progress->mutex);
+            --progress->left;
+            progress->changed.notify_all();
+        };
+        try {
+            std::thread(work).detach();
+        } catch (const std::system_error&) {
+            work();  // there are too many threads
+        }
+    }
+    std::unique_lock lock(progress->mutex);
+    return progress->changed.wait_for(lock, limit, [&] { return progress->left == 0; });
 }
 
 }  // namespace storctl::node

@@ -2,6 +2,8 @@
 #include <csignal>
 #include <deque>
 #include <functional>
+#include <thread>
+#include <vector>
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -66,6 +68,43 @@ void a_death(const std::string& name, const std::string& path, const std::functi
     next_client(name, path);
 }
 
+/// Waits, without a limit, for data that do not come.
+void wait_for_data(const RawNode& node, uint8_t endpoint) {
+    std::vector<std::byte> data(512);
+    usbdevfs_bulktransfer transfer{
+        .ep = endpoint, .len = static_cast<unsigned>(data.size()), .timeout = 0, .data = data.data()};
+    node.call(USBDEVFS_BULK, &transfer);
+}
+
+/// A child whose threads are all inside synchronous transfers when it is killed.
+void killed_in_transfers(const std::string& name, const std::string& path, size_t number) {
+    int ready[2];
+    if (pipe(ready) != 0) give_up("pipe", -errno);
+    const pid_t child = fork();
+    if (child < 0) give_up("fork", -errno);
+    if (child == 0) {
+        RawDevice device(path);
+        const uint8_t endpoint = device.incoming(512).header()->endpoint;
+        std::vector<std::thread> threads;
+        for (size_t i = 0; i < number; ++i) {
+            threads.emplace_back([&] { wait_for_data(device.node(), endpoint); });
+        }
+        // whichever of them are inside by now: the kill meets some before, some in their call
+        if (write(ready[1], "", 1) != 1) _exit(9);
+        for (auto& one : threads) one.join();
+        _exit(8);
+    }
+    close(ready[1]);
+    char byte = 0;
+    if (read(ready[0], &byte, 1) != 1) give_up("the child of " + name, -EIO);
+    close(ready[0]);
+    kill(child, SIGKILL);
+    int status = 0;
+    if (waitpid(child, &status, 0) != child) give_up("waitpid", -errno);
+    report(name, WIFSIGNALED(status) ? fmt::format("killed by {}", WTERMSIG(status)) : "ended by itself");
+    next_client(name, path);
+}
+
 /// The disk is left in the middle of a command.
 void mid_command(const std::string& path) {
     {
@@ -108,6 +147,8 @@ void lifetime_cases(const std::string& path) {
     a_death("killed_in_flight", path, {}, SIGKILL);
     a_death(
         "killed_in_reap", path, [](const RawNode& node) { node.reap(true); }, SIGKILL);
+    killed_in_transfers("killed_in_transfer", path, 1);
+    killed_in_transfers("killed_in_many_transfers", path, 100);
 }
 
 void unplug_cases(const std::string& path, const std::string& stimulus) {

@@ -60,6 +60,13 @@ void a_signal(RawDevice& device) {
     Urb waiting = device.incoming(512);
     device.node().submit(waiting);
     report("signal.reap_in_flight", outcome(device.node().reap(true).result));
+    // the kernel's synchronous transfers are ended by a killing signal only
+    std::vector<std::byte> data(512);
+    usbdevfs_bulktransfer transfer{.ep = waiting.header()->endpoint,
+                                   .len = static_cast<unsigned>(data.size()),
+                                   .timeout = 1500,
+                                   .data = data.data()};
+    report("signal.transfer", outcome(device.node().call(USBDEVFS_BULK, &transfer)));
     const itimerval never{};
     setitimer(ITIMER_REAL, &never, nullptr);
     device.node().discard(waiting);
