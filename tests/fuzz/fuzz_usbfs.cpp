@@ -69,8 +69,8 @@ bool is_for_firmware(std::span<const uint8_t> descriptors, uint8_t interface) {
            });
 }
 
-void check_control(const Filter& filter, const Setup& setup, uint8_t active, std::span<const uint8_t> descriptors) {
-    const auto verdict = filter.control(setup, active);
+void check_control(const Filter& filter, const Setup& setup, std::span<const uint8_t> descriptors) {
+    const auto verdict = filter.control(setup);
     FUZZ_CHECK(verdict.data.size() <= setup.length);
     FUZZ_CHECK(verdict.reason.empty() == (verdict.kind != ControlVerdict::Kind::stall));
     if (verdict.kind != ControlVerdict::Kind::allow) return;
@@ -78,7 +78,7 @@ void check_control(const Filter& filter, const Setup& setup, uint8_t active, std
     const auto low = static_cast<uint8_t>(setup.index);
     const bool device_id = setup.request_type == 0xa1 && setup.request == 0;
     FUZZ_CHECK(recipient != 1 || type == 2 || device_id || filter.interface_allowed(low));
-    FUZZ_CHECK(recipient != 2 || filter.endpoint_allowed(low, active));
+    FUZZ_CHECK(recipient != 2 || filter.endpoint_allowed(low));
     FUZZ_CHECK(type < 2 || !filter.denies(Denial::vendor));
     FUZZ_CHECK(type != 0 || (setup.request != 10 && setup.request != 11) || filter.interface_allowed(low));
     const bool upgrades = type % 2 == 1 && setup.request <= 6 && (setup.request_type & 0x1f) != 2;
@@ -110,11 +110,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if ((mask & 1 << bit) != 0) allowed.insert(bit);
     }
     if (choice % 4 != 1) policy.interfaces = allowed;
-    const auto active = input.take<uint8_t>();
+    input.take<uint8_t>();  // kept for the corpus
     const auto setup = Setup::parse(input.take<std::array<uint8_t, 8>>());
     const auto descriptors = input.take_bytes(size);
     check_shown(allowed, descriptors);
     const Filter filter(policy, {descriptors.begin(), descriptors.end()});
-    check_control(filter, setup, active, descriptors);
+    check_control(filter, setup, descriptors);
     return 0;
 }

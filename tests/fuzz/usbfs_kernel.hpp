@@ -123,11 +123,10 @@ class FakeKernelFile final : public node::usbfs::Device {
     }
     void check_endpoint(uint32_t address) const {
         const bool refused = (address & ~0x8fU) != 0;
-        FUZZ_CHECK(refused || state_.filter.endpoint_allowed(static_cast<uint8_t>(address),
-                                                             static_cast<uint8_t>(state_.configuration)));
+        FUZZ_CHECK(refused || state_.filter.endpoint_allowed(static_cast<uint8_t>(address)));
     }
     void check_control(const node::usbfs::Setup& setup) const {
-        const auto verdict = state_.filter.control(setup, static_cast<uint8_t>(state_.configuration));
+        const auto verdict = state_.filter.control(setup);
         FUZZ_CHECK(verdict.kind == node::usbfs::ControlVerdict::Kind::allow);
     }
 
@@ -215,8 +214,6 @@ class FakeKernelFile final : public node::usbfs::Device {
         state_.configuration = std::max(value, 0);
         return 0;
     }
-
-
 
     int submit(usbdevfs_urb* urb) {
         KernelState::Pending pending{

@@ -62,7 +62,7 @@ bool Filter::interface_allowed(uint8_t number) const {
     return !policy_.interfaces || policy_.interfaces->contains(number);
 }
 
-bool Filter::endpoint_allowed(uint8_t address, uint8_t /*active_configuration*/) const {
+bool Filter::endpoint_allowed(uint8_t address) const {
     address &= 0x8f;
     if (!policy_.interfaces || (address & 0x0f) == 0) return true;
     return description_.complete &&
@@ -166,12 +166,12 @@ std::string Filter::standard_refusal(const Setup& setup) const {
                          !is_certainly_to_endpoint(setup) && (number != 0 || low(setup.value) == 0);
     if (of_part && may_exist(number) && !interface_allowed(number))
         return fmt::format("interface {} is hidden", number);
-    if (of_part && !endpoint_allowed(number, 0))
+    if (of_part && !endpoint_allowed(number))
         return fmt::format("endpoint {:02x} is of a hidden interface", number & 0x8f);
     return {};
 }
 
-ControlVerdict Filter::control(const Setup& setup, uint8_t /*active_configuration*/) const {
+ControlVerdict Filter::control(const Setup& setup) const {
     std::string refusal;
     const bool of_vendor = type_of(setup) == Type::vendor || type_of(setup) == Type::reserved;
     if (of_vendor && denies(Denial::vendor)) refusal = "vendor requests are denied";

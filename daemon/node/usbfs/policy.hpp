@@ -59,11 +59,11 @@ class Filter {
     /// What read(2) gives.
     const std::vector<uint8_t>& shown() const { return shown_; }
     /// A control request.
-    ControlVerdict control(const Setup& setup, uint8_t active_configuration) const;
+    ControlVerdict control(const Setup& setup) const;
     /// May be claimed, and is shown.
     bool interface_allowed(uint8_t number) const;
     /// Does not belong to a hidden interface of any configuration. Endpoint 0 belongs to none.
-    bool endpoint_allowed(uint8_t address, uint8_t active_configuration) const;
+    bool endpoint_allowed(uint8_t address) const;
     /// Another configuration also with `interfaces` given: their numbers mean other functions there.
     bool denies(Denial what) const {
         return policy_.deny.contains(what) || (what == Denial::configuration && policy_.interfaces);

@@ -154,7 +154,7 @@ int Session::submit(const Call& call) {
     if (!header || header->buffer_length < 0) return -EINVAL;
     if (header->buffer_length > 0 && header->buffer == 0) return -EINVAL;
     // of control URBs too: the kernel claims the interface that has the endpoint before it looks at the type
-    if (!context_.filter.endpoint_allowed(header->endpoint, context_.configuration)) return -ENOENT;
+    if (!context_.filter.endpoint_allowed(header->endpoint)) return -ENOENT;
 
     size_t length = static_cast<size_t>(header->buffer_length);
     std::vector<IsoPacket> packets;
@@ -179,7 +179,7 @@ int Session::submit(const Call& call) {
         if (length < setup_bytes + setup.length) return -EINVAL;
         length = setup_bytes + setup.length;
         to_host = setup.to_host();
-        verdict = context_.filter.control(setup, context_.configuration);
+        verdict = context_.filter.control(setup);
     }
 
     const bool stalls = verdict.kind == ControlVerdict::Kind::stall;

@@ -62,7 +62,7 @@ int Session::control(const Call& call) {
     const ControlTransfer transfer = decode_control(header_span, call.layout);
     if (transfer.length > longest_control) return -EINVAL;
     const Setup setup = Setup::parse(transfer.setup);
-    const auto verdict = context_.filter.control(setup, context_.configuration);
+    const auto verdict = context_.filter.control(setup);
     if (verdict.kind == ControlVerdict::Kind::stall) {
         deny(verdict.reason);
         return -EPIPE;
@@ -97,8 +97,7 @@ int Session::bulk(const Call& call) {
     const auto header_span = std::span(header).first(call.header_bytes);
     if (const int error = call.memory.read(call.argument, header_span); error != 0) return error;
     const BulkTransfer transfer = decode_bulk(header_span, call.layout);
-    if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(transfer.endpoint), context_.configuration))
-        return -ENOENT;
+    if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(transfer.endpoint))) return -ENOENT;
     if (transfer.length >= longest_bulk) return -EINVAL;
     const bool to_host = (transfer.endpoint & 0x80) != 0;
     if (to_host && transfer.length > call.memory.write_limit()) return -ENOMEM;
@@ -195,8 +194,9 @@ int Session::set_interface(const Call& call) {
 int Session::set_configuration(const Call& call) {
     int value = 0;
     if (const int error = call.memory.read(call.argument, bytes_of(value)); error != 0) return error;
-    if (context_.filter.denies(Denial::configuration) && value != context_.configuration) {
-        deny(fmt::format("configuration {} instead of {}", value, context_.configuration.load()));
+    const int active = context_.configuration;  // 0: not known, and then no value is the active one
+    if (context_.filter.denies(Denial::configuration) && (active == 0 || value != active)) {
+        deny(fmt::format("configuration {} instead of {}", value, active));
         return -EACCES;
     }
     const int result = device_->ioctl(USBDEVFS_SETCONFIGURATION, &value);
@@ -207,7 +207,7 @@ int Session::set_configuration(const Call& call) {
 int Session::endpoint_call(const Call& call, unsigned long number) {
     uint32_t endpoint = 0;
     if (const int error = call.memory.read(call.argument, bytes_of(endpoint)); error != 0) return error;
-    if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(endpoint), context_.configuration)) return -ENOENT;
+    if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(endpoint))) return -ENOENT;
     return device_->ioctl(number, &endpoint);
 }
 
@@ -221,7 +221,7 @@ int Session::streams(const Call& call, unsigned long number) {
     const auto endpoints = std::span(request).subspan(header.size(), fixed.num_eps);
     if (const int error = call.memory.read(call.argument + header.size(), endpoints); error != 0) return error;
     for (const std::byte endpoint : endpoints) {
-        if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(endpoint), context_.configuration)) return -ENOENT;
+        if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(endpoint))) return -ENOENT;
     }
     return device_->ioctl(number, request.data());
 }
