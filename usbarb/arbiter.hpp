@@ -170,7 +170,7 @@ class Arbiter {
     void judge_function(const Node& node, const Request& request, Judgement& judgement) const;
     Blocker blocker_of(const Claim& claim) const;
     std::vector<Blocker> observed_blockers(const Node& node) const;
-    bool is_used_by_other(const Node& node, const std::string& holder) const;
+    bool is_used_by_other(const Node& node, const Request& request) const;
     const Claim* hub_above(const Node& node) const;
     void settle(const Request& request, const std::vector<ClaimId>& made, const std::vector<ClaimId>& all, WallTime now,
                 Changes& changes);

@@ -107,6 +107,7 @@ TEST_CASE("what cannot be a node over a device is refused, and nothing has chang
         {"an interface beyond a byte", "new", "1-1", {{"interfaces", {256}}}, "Node.InvalidValue", "0 to 255"},
         {"a denial that is none", "new", "1-1", {{"deny", {"speed"}}}, "Node.InvalidValue", "firmware"},
         {"a holder that is none", "new", "1-1", {{"holder", "me"}}, "Node.InvalidValue", "holder"},
+        {"the host itself", "new", "1-1", {{"holder", "host"}}, "Node.InvalidValue", "vm:NAME"},
         {"a reason of two lines", "new", "1-1", {{"reason", "a\nb"}}, "Node.InvalidValue", "reason"},
         {"a hub", "new", "1-2", {}, "Node.InvalidValue", "hub"},
         {"a whole bus", "new", "usb1", {}, "Node.InvalidValue", "hub"},
