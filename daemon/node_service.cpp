@@ -134,7 +134,7 @@ void NodeService::device_changed(const std::string& device_id) {
 }
 
 std::optional<std::string> NodeService::locate(const NodeRecord& record) const {
-    if (record.usb) return usb_.locate ? usb_.locate(*record.usb) : std::nullopt;
+    if (record.usb) return usb_.locate ? usb_.locate(record) : std::nullopt;
     if (!record.device_id) {
         struct stat status {};
         return ::stat(record.backing_path.c_str(), &status) == 0 ? std::optional(record.backing_path) : std::nullopt;
@@ -342,7 +342,7 @@ void NodeService::on_remove(control::Call call) {
                      return answer->error("Failed", {{"message", removed.error().message()}});
                  }
                  const auto reply = [answer] { answer->reply(json::object()); };
-                 return record.usb ? usb_.removed(*record.usb, reply) : reply();
+                 return record.usb ? usb_.removed(record, reply) : reply();
              }
              switch (failure->why) {
                  case ManagedNode::StopFailure::Why::busy:

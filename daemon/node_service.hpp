@@ -32,9 +32,9 @@ class NodeService {
     struct UsbSide {
         std::function<void(control::Call)> create;  ///< CreateUsb
         /// Where the device is, if its claim lets it be used.
-        std::function<std::optional<std::string>(const UsbNodeRecord&)> locate;
+        std::function<std::optional<std::string>(const NodeRecord&)> locate;
         /// One was removed; what goes with it is gone when `done` is called.
-        std::function<void(const UsbNodeRecord&, std::function<void()> done)> removed;
+        std::function<void(const NodeRecord&, std::function<void()> done)> removed;
     };
 
     /// Creates the folders for nodes.

@@ -65,11 +65,11 @@ Result<std::unique_ptr<UsbNodes>> UsbNodes::open(EventLoop& loop, StateDb& db, E
 void UsbNodes::attach(NodeService& nodes) {
     nodes_ = &nodes;
     nodes.set_usb({.create = [this](control::Call call) { create(std::move(call)); },
-                   .locate = [this](const UsbNodeRecord& usb) { return locate(usb); },
+                   .locate = [this](const NodeRecord& record) { return locate(record); },
                    .removed =
-                       [this](const UsbNodeRecord& usb, std::function<void()> done) {
-                           if (!usb.own_claim || !arbiter_.find_claim(usb.claim)) return done();
-                           arbiter_.release_own(usb.claim, std::move(done));
+                       [this](const NodeRecord& record, std::function<void()> done) {
+                           if (!record.usb->own_claim || !claim_of(record)) return done();
+                           arbiter_.release_own(record.usb->claim, std::move(done));
                        }});
 }
 
@@ -79,13 +79,23 @@ std::map<std::string, std::string> UsbNodes::devices() const {
     std::map<std::string, std::string> out;
     for (const auto& record : records()) {
         if (!record.usb) continue;
-        out[locate(*record.usb).value_or(record.backing_path)] = record.name;
+        out[locate(record).value_or(record.backing_path)] = record.name;
     }
     return out;
 }
 
-std::optional<std::string> UsbNodes::locate(const UsbNodeRecord& usb) const {
-    const auto device = arbiter_.device_of(usb.claim);
+/// Not whoever else has its number: that is told apart even if numbers were given twice.
+std::optional<ClaimRecord> UsbNodes::claim_of(const NodeRecord& record) const {
+    const UsbNodeRecord& usb = *record.usb;
+    auto claim = arbiter_.find_claim(usb.claim);
+    if (!claim || claim->target != usb.socket || claim->holder != usb.holder) return std::nullopt;
+    if (usb.own_claim && claim->origin != std::string(origin_prefix) + record.name) return std::nullopt;
+    return claim;
+}
+
+std::optional<std::string> UsbNodes::locate(const NodeRecord& record) const {
+    if (!claim_of(record)) return std::nullopt;
+    const auto device = arbiter_.device_of(record.usb->claim);
     return device ? std::optional(device->devnode()) : std::nullopt;
 }
 
@@ -231,7 +241,7 @@ std::vector<std::string> UsbNodes::names_over(const std::vector<ClaimId>& claims
     std::vector<std::string> out;
     for (const auto& record : records()) {
         const bool meant = record.usb && std::find(claims.begin(), claims.end(), record.usb->claim) != claims.end();
-        if (meant) out.push_back(record.name);
+        if (meant && claim_of(record)) out.push_back(record.name);
     }
     return out;
 }
@@ -246,6 +256,7 @@ std::optional<ClaimNodes::Refusal> UsbNodes::refusal(const std::vector<ClaimId>&
     Refusal out;
     for (const auto& record : records()) {
         if (!record.usb || std::find(claims.begin(), claims.end(), record.usb->claim) == claims.end()) continue;
+        if (!claim_of(record)) continue;
         const json shown = nodes_->describe(record.name);
         for (const auto& opener : shown.at("openers")) {
             if (out.message.empty()) out.message = open_message(record.name);
@@ -344,7 +355,7 @@ void UsbNodes::look() {
 
 void UsbNodes::look_at(const NodeRecord& record) {
     const ClaimId claim = record.usb->claim;
-    if (!arbiter_.find_claim(claim)) return end_orphan(record.name);
+    if (!claim_of(record)) return end_orphan(record.name);
     if (arbiter_.busy(claim)) {
         if (!awaited_.insert(claim).second) return;
         return arbiter_.when_idle(claim, [this, claim] {
@@ -352,7 +363,7 @@ void UsbNodes::look_at(const NodeRecord& record) {
             look_soon();
         });
     }
-    auto place = locate(*record.usb);
+    auto place = locate(record);
     auto& known = places_[record.name];
     if (place == known) return;
     known = std::move(place);
@@ -386,7 +397,7 @@ void UsbNodes::resume() {
     resumed_ = true;
     stored_.clear();
     for (const auto& record : records()) {
-        if (record.usb) places_[record.name] = locate(*record.usb);
+        if (record.usb) places_[record.name] = locate(record);
     }
     for (auto& one : std::exchange(waiting_, {})) end(one.claims, one.force, std::move(one.done));
     release_orphans();

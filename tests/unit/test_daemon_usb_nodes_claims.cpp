@@ -168,6 +168,43 @@ TEST_CASE("what a stord that was killed left half done is brought together by th
     CHECK(host.create("token", "1-1").error.empty());
 }
 
+TEST_CASE("a claim that has the number of a node's is not taken for it") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const auto claim = stored_claim(host);
+    auto other = claim;
+    SUBCASE("it is of another device") {
+        other.target = usbarb::testing::socket(xhci + "/3");
+        other.identities = {};
+        other.follow_socket = true;
+        other.origin = "rule:1";
+    }
+    SUBCASE("it is another's") {
+        other.holder = "vm:other";
+        other.origin = "rule:1";
+    }
+    SUBCASE("it was not made for the node") { other.origin = "admin"; }
+    REQUIRE(host->db().change_claims({other}, {}).has_value());
+    host.start();
+    CHECK(host->wait([&] { return host.stored_nodes().empty() && !host.runs(); }));
+    REQUIRE(host->db().claims()->size() == 1);
+    CHECK(stored_claim(host).target == other.target);
+    CHECK(stored_claim(host).holder == other.holder);
+    CHECK(stored_claim(host).state == usbarb::ClaimState::active);
+}
+
+TEST_CASE("the number of a claim that a stored node knows is not given again") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const auto id = stored_claim(host).id;
+    REQUIRE(host->db().change_claims({}, {id}).has_value());
+    host.start();
+    REQUIRE(host->claim({"1-3"}, "vm:other").error.empty());
+    CHECK(stored_claim(host).id > id);
+}
+
 TEST_CASE("a node whose process was not there any more is started again, over the same device") {
     UsbNodeHost host;
     host.start();
