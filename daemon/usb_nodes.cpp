@@ -44,6 +44,11 @@ usbarb::Blocker blocker_of(const NodeRecord& record, const json& opener) {
                                   opener.value("program", "?"), pid)};
 }
 
+NodeRefusal behind_node(const usbarb::Socket& socket, const std::string& node) {
+    return refused(fmt::format("{} is behind node '{}': use that, or remove it first", usbarb::to_text(socket), node),
+                   {fmt::format("node '{}'", node)});
+}
+
 std::string open_message(const std::string& name) {
     return fmt::format(
         "node '{}' is open: nothing was released; end that, or take the device away from it by force "
@@ -104,6 +109,7 @@ std::optional<std::string> UsbNodes::locate(const NodeRecord& record) const {
 struct UsbNodes::Work {
     std::shared_ptr<control::Call> call;
     UsbNodeRequest request;
+    bool reserved = false;  ///< its name and device are in `making_`
 };
 
 void UsbNodes::create(control::Call call) {
@@ -124,7 +130,7 @@ void UsbNodes::create(control::Call call) {
                            .accept = asked},
                           [this, work](std::optional<ClaimedDevice> device) {
                               if (work->request.dry_run) return device ? answer_sketch(*work, *device) : void();
-                              if (!device) return void(making_.erase(work->request.name));
+                              if (!device) return work->reserved ? void(making_.erase(work->request.name)) : void();
                               // its drivers' work ends after this
                               arbiter_.when_idle(device->claim.id,
                                                  [this, work, device = *device] { make(work, device); });
@@ -154,7 +160,10 @@ bool UsbNodes::accept(control::Call& call, const std::shared_ptr<Work>& work, co
         call.error(answer.error, answer.parameters);
         return false;
     }
-    if (!work->request.dry_run) making_[name] = socket;
+    if (!work->request.dry_run) {
+        making_[name] = socket;
+        work->reserved = true;
+    }
     return true;
 }
 
@@ -181,6 +190,11 @@ void UsbNodes::make(const std::shared_ptr<Work>& work, const ClaimedDevice& devi
     const auto& request = work->request;
     if (!nodes_->describe(request.name).is_null())
         return give_up(work, device, "AlreadyExists", {{"name", request.name}});
+    if (const auto other = over(device.claim.id)) {
+        making_.erase(request.name);
+        const auto answer = behind_node(device.claim.target, *other);
+        return work->call->error(answer.error, answer.parameters);
+    }
     const auto facts = arbiter_.device_of(device.claim.id);
     if (!facts) {
         const auto claim = arbiter_.find_claim(device.claim.id);

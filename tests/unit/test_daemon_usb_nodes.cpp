@@ -214,6 +214,18 @@ TEST_CASE("of two requests at once exactly one is granted") {
         CHECK(host->end(second).error == "AlreadyExists");
         CHECK(host->stored() == Strings{xhci + "/1 vm:web1 active done"});
     }
+    SUBCASE("also when a third that was refused had the first one's name") {
+        host.machine.hold_jobs = true;
+        const auto first = host.begin_create("one", "1-1");
+        REQUIRE(host->wait([&] { return !host.machine.jobs.empty(); }));
+        CHECK(host.create("one", "1-3").error == "AlreadyExists");
+        const auto third = host.create("two", "1-1");
+        CHECK_FALSE(third.error.empty());
+        host.machine.hold_jobs = false;
+        host->kernel().finish_jobs();
+        CHECK(host->end(first).error.empty());
+        CHECK(host.stored_nodes() == Strings{"one"});
+    }
     SUBCASE("for one name, by a disk in between") {
         host.machine.hold_jobs = true;
         const auto usb = host.begin_create("one", "1-1");
