@@ -141,16 +141,14 @@ void UsbNodes::create(control::Call call) {
 bool UsbNodes::accept(control::Call& call, const std::shared_ptr<Work>& work, const usbarb::Socket& socket,
                       const std::optional<ClaimRecord>& held) {
     const std::string& name = work->request.name;
-    const auto exists = [&call](const std::string& which) {
-        call.error("AlreadyExists", {{"name", which}});
+    if (making_.contains(name) || !nodes_->describe(name).is_null()) {
+        call.error("AlreadyExists", {{"name", name}});
         return false;
-    };
-    if (making_.contains(name) || !nodes_->describe(name).is_null()) return exists(name);
-    for (const auto& [other, place] : making_) {
-        if (place == socket) return exists(other);
     }
-    if (held) {
-        if (const auto other = over(held->id)) return exists(*other);
+    if (const auto other = at(socket)) {
+        const auto answer = behind_node(socket, *other);
+        call.error(answer.error, answer.parameters);
+        return false;
     }
     if (held && held->keep_drivers && held->origin == "libvirt") {
         const auto answer = refused(
@@ -263,6 +261,16 @@ std::vector<std::string> UsbNodes::names_over(const std::vector<ClaimId>& claims
 std::optional<std::string> UsbNodes::over(ClaimId claim) const {
     const auto names = names_over({claim});
     return names.empty() ? std::nullopt : std::optional(names.front());
+}
+
+std::optional<std::string> UsbNodes::at(const usbarb::Socket& socket) const {
+    for (const auto& [name, place] : making_) {
+        if (place == socket) return name;
+    }
+    for (const auto& record : records()) {
+        if (record.usb && record.usb->socket == socket && claim_of(record)) return record.name;
+    }
+    return std::nullopt;
 }
 
 std::optional<ClaimNodes::Refusal> UsbNodes::refusal(const std::vector<ClaimId>& claims) const {

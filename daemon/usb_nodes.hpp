@@ -38,6 +38,7 @@ class UsbNodes final : public ClaimNodes {
     std::map<std::string, std::string> devices() const;
 
     std::optional<std::string> over(usbarb::ClaimId claim) const override;
+    std::optional<std::string> at(const usbarb::Socket& socket) const override;
     std::optional<Refusal> refusal(const std::vector<usbarb::ClaimId>& claims) const override;
     void end(const std::vector<usbarb::ClaimId>& claims, bool force, Ended done) override;
 

@@ -49,10 +49,14 @@ class OneNode final : public ClaimNodes {
     std::optional<std::string> over(usbarb::ClaimId claim) const override {
         return claim == served ? std::optional<std::string>("token") : std::nullopt;
     }
+    std::optional<std::string> at(const usbarb::Socket& socket) const override {
+        return socket == place ? std::optional<std::string>("token") : std::nullopt;
+    }
     std::optional<Refusal> refusal(const std::vector<usbarb::ClaimId>&) const override { return std::nullopt; }
     void end(const std::vector<usbarb::ClaimId>&, bool, Ended done) override { done(std::nullopt); }
 
     usbarb::ClaimId served = 0;
+    usbarb::Socket place;
 };
 
 }  // namespace
