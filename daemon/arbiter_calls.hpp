@@ -64,7 +64,9 @@ class ArbiterCalls {
     /// As Claim, within a call of another interface; refusals are answered as this one's errors. `done` once, perhaps
     /// while the claim is still being worked on (ClaimDrivers::when_idle).
     void claim_device(const SharedCall& call, DeviceClaim wanted, DeviceClaimed done);
-    void release_own(usbarb::ClaimId id, std::function<void()> done);
+    enum class Drivers { given_back, as_set };  ///< whatever the settings say, or as they say
+    /// `done`: what the host's drivers have to say; empty: nothing.
+    void release_own(usbarb::ClaimId id, Drivers drivers, std::function<void(std::string)> done);
 
  private:
     void on_claim(control::Call call);

@@ -73,12 +73,19 @@ void ArbiterCalls::decide_device(const SharedCall& call, const DeviceClaim& want
                        });
 }
 
-/// What a node made, ended with it.
-void ArbiterCalls::release_own(ClaimId id, std::function<void()> done) {
-    parts_.drivers.when_idle({id}, [this, id, done = std::move(done)] {
-        parts_.releases.release({id}, !settings_.return_drivers, [done](const ClaimReleases::Released& released) {
-            if (!released.failure.empty()) log::warning("a node's claim: {}", released.failure);
-            done();
+/// What a node made, ended with it. What is taken back because it failed leaves no trace, and so no device without its
+/// drivers.
+void ArbiterCalls::release_own(ClaimId id, Drivers drivers, std::function<void(std::string)> done) {
+    parts_.drivers.when_idle({id}, [this, id, drivers, done = std::move(done)] {
+        const bool keep_off = drivers == Drivers::as_set && !settings_.return_drivers;
+        parts_.releases.release({id}, keep_off, [done](const ClaimReleases::Released& released) {
+            std::string said = released.failure;
+            for (const auto& claim : released.claims) {
+                if (claim.phase != usbarb::Phase::failed) continue;
+                said += (said.empty() ? "" : "; ") + claim.message;
+            }
+            if (!said.empty()) log::warning("a node's claim: {}", said);
+            done(std::move(said));
         });
     });
 }

@@ -59,7 +59,7 @@ class ArbiterService {
 
     // for mediated nodes; ArbiterCalls says more
     void claim_device(const std::shared_ptr<control::Call>& call, DeviceClaim wanted, DeviceClaimed done);
-    void release_own(usbarb::ClaimId claim, std::function<void()> done);
+    void release_own(usbarb::ClaimId claim, ArbiterCalls::Drivers drivers, std::function<void(std::string)> done);
     /// Once nobody works on the claim; perhaps from inside.
     void when_idle(usbarb::ClaimId claim, std::function<void()> then);
     bool busy(usbarb::ClaimId claim) const;

@@ -41,8 +41,8 @@ std::optional<std::string> ArbiterService::claimed_below(const std::string& bloc
 void ArbiterService::claim_device(const std::shared_ptr<control::Call>& call, DeviceClaim wanted, DeviceClaimed done) {
     parts_->calls->claim_device(call, std::move(wanted), std::move(done));
 }
-void ArbiterService::release_own(ClaimId claim, std::function<void()> done) {
-    parts_->calls->release_own(claim, std::move(done));
+void ArbiterService::release_own(ClaimId claim, ArbiterCalls::Drivers drivers, std::function<void(std::string)> done) {
+    parts_->calls->release_own(claim, drivers, std::move(done));
 }
 void ArbiterService::when_idle(ClaimId claim, std::function<void()> then) {
     parts_->drivers.when_idle({claim}, std::move(then));

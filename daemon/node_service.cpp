@@ -341,8 +341,12 @@ void NodeService::on_remove(control::Call call) {
                  if (auto removed = erase(name); !removed) {
                      return answer->error("Failed", {{"message", removed.error().message()}});
                  }
-                 const auto reply = [answer] { answer->reply(json::object()); };
-                 return record.usb ? usb_.removed(record, reply) : reply();
+                 const auto reply = [answer](const std::string& said) {
+                     json warnings = json::array();
+                     if (!said.empty()) warnings.push_back(said);
+                     answer->reply({{"warnings", std::move(warnings)}});
+                 };
+                 return record.usb ? usb_.removed(record, reply) : reply("");
              }
              switch (failure->why) {
                  case ManagedNode::StopFailure::Why::busy:

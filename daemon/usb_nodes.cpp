@@ -72,9 +72,9 @@ void UsbNodes::attach(NodeService& nodes) {
     nodes.set_usb({.create = [this](control::Call call) { create(std::move(call)); },
                    .locate = [this](const NodeRecord& record) { return locate(record); },
                    .removed =
-                       [this](const NodeRecord& record, std::function<void()> done) {
-                           if (!record.usb->own_claim || !claim_of(record)) return done();
-                           arbiter_.release_own(record.usb->claim, std::move(done));
+                       [this](const NodeRecord& record, std::function<void(std::string)> done) {
+                           if (!record.usb->own_claim || !claim_of(record)) return done("");
+                           arbiter_.release_own(record.usb->claim, ArbiterCalls::Drivers::as_set, std::move(done));
                        }});
 }
 
@@ -239,12 +239,12 @@ void UsbNodes::made(const std::shared_ptr<Work>& work, const ClaimedDevice& devi
 
 void UsbNodes::give_up(const std::shared_ptr<Work>& work, const ClaimedDevice& device, std::string error,
                        json parameters) {
-    const auto answer = [this, work, error = std::move(error), parameters = std::move(parameters)] {
+    const auto answer = [this, work, error = std::move(error), parameters = std::move(parameters)](const auto&) {
         making_.erase(work->request.name);
         work->call->error(error, parameters);
     };
-    if (!device.fresh || !arbiter_.find_claim(device.claim.id)) return answer();
-    arbiter_.release_own(device.claim.id, answer);
+    if (!device.fresh || !arbiter_.find_claim(device.claim.id)) return answer(std::string());
+    arbiter_.release_own(device.claim.id, ArbiterCalls::Drivers::given_back, answer);
 }
 
 // ---- nodes that end with their claims
@@ -411,7 +411,7 @@ void UsbNodes::release_orphans() {
         if (over(claim.id) == name) continue;
         log::notice("claim {} of {} is released: it was made for node '{}', which does not exist", claim.id,
                     escape_unprintable(claim.holder), name);
-        arbiter_.release_own(claim.id, [] {});
+        arbiter_.release_own(claim.id, ArbiterCalls::Drivers::given_back, [](const auto&) {});
     }
 }
 

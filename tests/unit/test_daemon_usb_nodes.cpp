@@ -187,6 +187,33 @@ TEST_CASE("whatever fails on the way, neither claim nor node is left") {
     CHECK(::access(host.paths.spec("token").c_str(), F_OK) != 0);
 }
 
+TEST_CASE("where drivers stay off after releases, they come back after a node that failed, and not after its removal") {
+    UsbNodeHost host;
+    host.start({.return_drivers = false});
+    host.behaviour["token"] = {.exit_at_once = 1, .last_words = "no"};
+    CHECK(host.create("token", "1-1").error == "Failed");
+    CHECK(host.clean());
+    REQUIRE(host.create("other", "1-1").error.empty());
+    CHECK(host->call("Node.Remove", {{"name", "other"}}).error.empty());
+    CHECK(host->stored().empty());
+    CHECK(host.machine.driver_of("1-1") == "");
+}
+
+TEST_CASE("a removal says what did not come back") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    REQUIRE(host.create("quiet", "1-3").error.empty());
+    CHECK(host->call("Node.Remove", {{"name", "quiet"}}).parameters["warnings"] == Json::array());
+    host.machine.failing[Action::attach] = "usb-storage does not come back";
+    const auto removed = host->call("Node.Remove", {{"name", "token"}});
+    REQUIRE(removed.error.empty());
+    REQUIRE(removed.parameters["warnings"].size() == 1);
+    CHECK(removed.parameters["warnings"][0].get<std::string>().find("does not come back") != std::string::npos);
+    CHECK(host.stored_nodes().empty());
+    CHECK(host->stored().empty());
+}
+
 TEST_CASE("a claim that was there before survives a node that could not be started") {
     UsbNodeHost host;
     host.start();
