@@ -194,6 +194,47 @@ TEST_CASE("a claim that has the number of a node's is not taken for it") {
     CHECK(stored_claim(host).state == usbarb::ClaimState::active);
 }
 
+TEST_CASE("a device is behind a node or open past it, whoever came first") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host->claim({"1-1"}, "vm:web1").error.empty());
+    SUBCASE("its holder has it open") {
+        for (const auto kind : {UseKind::open, UseKind::usbfs}) {
+            host.machine.uses[usbarb::testing::socket(xhci + "/1")] = {
+                {.kind = kind, .text = "opened by qemu (pid 812)", .pid = 812}};
+            for (const bool dry_run : {true, false}) {
+                const auto answer = host.create("token", "1-1", {{"dry_run", dry_run}});
+                CHECK(answer.full_error == "io.storctl.Arbiter.Refused");
+                CHECK(answer.parameters["blockers"][0]["holder"] == "proc:812");
+            }
+        }
+        CHECK(host.stored_nodes().empty());
+        host.machine.uses.clear();
+        CHECK(host.create("token", "1-1").error.empty());
+    }
+    SUBCASE("it is being opened") {
+        host.machine.hold_jobs = true;
+        const size_t jobs = host.machine.jobs.size();
+        const auto opened = host.begin("OpenDevice", {{"target", ArbiterStand::usb("1-1")}, {"holder", "vm:web1"}});
+        REQUIRE(host->wait([&] { return host.machine.jobs.size() > jobs; }));
+        const auto shown = host.create("token", "1-1", {{"dry_run", true}});
+        CHECK(shown.error.empty());
+        const auto made = host.begin_create("token", "1-1");
+        CHECK(host->wait([&] { return host.usb->at(usbarb::testing::socket(xhci + "/1")).has_value(); }));
+        host.machine.hold_jobs = false;
+        host->kernel().finish_jobs();
+        CHECK(host->end(opened).full_error == "io.storctl.Arbiter.Refused");
+        CHECK(host->end(made).error.empty());
+    }
+    SUBCASE("libvirt would drive it") {
+        REQUIRE(host.create("token", "1-1").error.empty());
+        const auto claimed = host->claim({"1-1"}, "vm:web1", {{"keep_drivers", true}, {"origin", "libvirt"}});
+        CHECK(claimed.full_error == "io.storctl.Arbiter.Refused");
+        CHECK(claimed.parameters["message"].get<std::string>().find("behind node 'token'") != std::string::npos);
+        CHECK(host->claim({"1-1"}, "vm:web1").error.empty());
+    }
+}
+
 TEST_CASE("the number of a claim that a stored node knows is not given again") {
     UsbNodeHost host;
     host.start();
