@@ -65,6 +65,8 @@ class ArbiterService {
     bool busy(usbarb::ClaimId claim) const;
     std::vector<usbarb::ClaimRecord> claims() const;
     std::optional<usbarb::ClaimRecord> find_claim(usbarb::ClaimId claim) const;
+    /// What is plugged in there, whoever has it.
+    std::optional<usbarb::DeviceFacts> device_in(const usbarb::Socket& socket) const;
     /// The claimed device, when it is there, the claim in force and nobody works on it.
     std::optional<usbarb::DeviceFacts> device_of(usbarb::ClaimId claim) const;
 

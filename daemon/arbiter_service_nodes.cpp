@@ -59,8 +59,12 @@ std::optional<usbarb::DeviceFacts> ArbiterService::device_of(ClaimId id) const {
     if (!held || busy(id)) return std::nullopt;
     // with drivers that could not be taken off it is the host's still
     if (claim->phase != Phase::done && claim->phase != Phase::none) return std::nullopt;
+    return device_in(claim->target);
+}
+
+std::optional<usbarb::DeviceFacts> ArbiterService::device_in(const usbarb::Socket& socket) const {
     for (const auto& [half, name] : EnumNames<usbarb::Half>::table) {
-        const auto view = parts_->ledger.arbiter().device_at(claim->target, half);
+        const auto view = parts_->ledger.arbiter().device_at(socket, half);
         if (view && view->present) return *view->facts;
     }
     return std::nullopt;

@@ -1,6 +1,7 @@
 #include "daemon/usb_nodes.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -10,6 +11,7 @@
 #include "daemon/arbiter_parameters.hpp"
 #include "daemon/author.hpp"
 #include "daemon/crash_point.hpp"
+#include "daemon/node/usbfs/descriptors.hpp"
 #include "daemon/priorities.hpp"
 
 namespace storctl {
@@ -31,6 +33,34 @@ std::vector<uint8_t> read_descriptors(const usbarb::DeviceFacts& device) {
         return {};
     }
     return {text->begin(), text->end()};
+}
+
+/// Of every configuration; empty: not known.
+std::set<uint8_t> interface_numbers(const usbarb::DeviceFacts& device) {
+    std::set<uint8_t> out;
+    for (const auto& interface : device.interfaces) out.insert(interface.number);
+    const auto described = node::usbfs::describe(read_descriptors(device));
+    if (!described) return out;
+    for (const auto& configuration : described->configurations) {
+        for (const auto& [number, interface] : configuration.interfaces) out.insert(number);
+    }
+    return out;
+}
+
+/// Interfaces that were asked for and that the device does not have.
+std::optional<NodeRefusal> without_interfaces(const node::usbfs::Policy& policy, const usbarb::DeviceFacts& device) {
+    const auto there = interface_numbers(device);
+    if (!policy.interfaces || there.empty()) return std::nullopt;
+    std::vector<int> missing;
+    std::set_difference(policy.interfaces->begin(), policy.interfaces->end(), there.begin(), there.end(),
+                        std::back_inserter(missing));
+    if (missing.empty()) return std::nullopt;
+    const std::string value = fmt::format("{}", fmt::join(missing, ","));
+    return NodeRefusal{"InvalidValue",
+                       {{"parameter", "interfaces"},
+                        {"value", value},
+                        {"message", fmt::format("{} has no such interface, but {}", usbarb::to_text(device.socket),
+                                                fmt::join(there, ", "))}}};
 }
 
 usbarb::Blocker blocker_of(const NodeRecord& record, const json& opener) {
@@ -157,6 +187,12 @@ bool UsbNodes::accept(control::Call& call, const std::shared_ptr<Work>& work, co
             {fmt::format("claim {} of {}, made by libvirt", held->id, held->holder)});
         call.error(answer.error, answer.parameters);
         return false;
+    }
+    if (const auto device = arbiter_.device_in(socket)) {
+        if (const auto wrong = without_interfaces(work->request.policy, *device)) {
+            call.error(wrong->error, wrong->parameters);
+            return false;
+        }
     }
     if (!work->request.dry_run) {
         making_[name] = socket;

@@ -26,6 +26,7 @@ TEST_CASE("a node is made together with its claim, and its removal brings the dr
     REQUIRE(make_directories(syspath).has_value());
     REQUIRE(write_file_atomic(syspath + "/descriptors", std::string("\x12\x01\xff\x00", 4), 0600, false).has_value());
     auto facts = host.machine.devices.extract("/sys/1-1");
+    facts.mapped().interfaces.push_back({.number = 1, .device_class = 3, .driver = "usbhid"});
     facts.key() = facts.mapped().syspath = syspath;
     host.machine.devices.insert(std::move(facts));
     host.start();
@@ -105,6 +106,8 @@ TEST_CASE("what cannot be a node over a device is refused, and nothing has chang
         {"reading only", "new", "1-1", {{"open", "read-only"}}, "Node.InvalidValue", "descriptors"},
         {"no interface at all", "new", "1-1", {{"interfaces", Json::array()}}, "Node.InvalidValue", "at least one"},
         {"an interface beyond a byte", "new", "1-1", {{"interfaces", {256}}}, "Node.InvalidValue", "0 to 255"},
+        {"an interface that it does not have", "new", "1-1", {{"interfaces", {0, 7}}}, "Node.InvalidValue", "but 0"},
+        {"the same, only tried", "new", "1-1", {{"interfaces", {7}}, {"dry_run", true}}, "Node.InvalidValue", "but 0"},
         {"a denial that is none", "new", "1-1", {{"deny", {"speed"}}}, "Node.InvalidValue", "firmware"},
         {"a holder that is none", "new", "1-1", {{"holder", "me"}}, "Node.InvalidValue", "holder"},
         {"the host itself", "new", "1-1", {{"holder", "host"}}, "Node.InvalidValue", "vm:NAME"},
@@ -127,6 +130,22 @@ TEST_CASE("what cannot be a node over a device is refused, and nothing has chang
             CHECK(host.create("new", "1-1").error.empty());
         }
     }
+}
+
+TEST_CASE("interfaces of another configuration than the present one may be asked for") {
+    UsbNodeHost host;
+    const std::string syspath = host.folder / "1-1";
+    REQUIRE(make_directories(syspath).has_value());
+    const std::string device("\x12\x01\x00\x02\x00\x00\x00\x40\x34\x12\x01\x00\x00\x01\x00\x00\x00\x01", 18);
+    const std::string configuration("\x09\x02\x12\x00\x01\x02\x00\x80\x32\x09\x04\x05\x00\x00\xff\x00\x00\x00", 18);
+    REQUIRE(write_file_atomic(syspath + "/descriptors", device + configuration, 0600, false).has_value());
+    auto facts = host.machine.devices.extract("/sys/1-1");
+    facts.key() = facts.mapped().syspath = syspath;
+    host.machine.devices.insert(std::move(facts));
+    host.start();
+    CHECK(host.create("token", "1-1", {{"interfaces", {7}}}).error == "InvalidValue");
+    const auto made = host.create("token", "1-1", {{"interfaces", {5}}});
+    CHECK_MESSAGE(made.error.empty(), made.parameters.dump());
 }
 
 TEST_CASE("a dry run makes every check and nothing else") {
