@@ -271,10 +271,10 @@ void NodeService::stop(const std::string& name, bool force, ManagedNode::Stopped
 
 Result<void> NodeService::erase(const std::string& name) {
     if (!nodes_.contains(name)) return {};
-    auto removed = db_.remove_node(name);
+    TRY(db_.remove_node(name));
     remove_node_files(environment_.paths, name);
     forget(name);
-    return removed;
+    return {};
 }
 
 void NodeService::start_again(const std::string& name) {
@@ -339,6 +339,7 @@ void NodeService::on_remove(control::Call call) {
              if (!failure) {
                  // the process is gone; with its record it would come back at the next start of stord
                  if (auto removed = erase(name); !removed) {
+                     start_again(name);
                      return answer->error("Failed", {{"message", removed.error().message()}});
                  }
                  const auto reply = [answer](const std::string& said) {

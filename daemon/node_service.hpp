@@ -62,7 +62,7 @@ class NodeService {
     void make(NodeRecord record, ManagedNode::Started done);
     /// Ends the process of a node that there is, not its record.
     void stop(const std::string& name, bool force, ManagedNode::Stopped done);
-    /// The record and every file of a node without a process; it is gone also when that cannot be stored.
+    /// The record and every file of a node without a process; it stays known when that cannot be stored.
     Result<void> erase(const std::string& name);
     /// What was stopped and not erased.
     void start_again(const std::string& name);

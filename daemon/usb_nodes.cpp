@@ -389,11 +389,17 @@ void UsbNodes::stopped(const std::shared_ptr<Ending>& ending) {
     }
     crash_point(CrashPoint::node_stopped);
     for (const auto& record : ending->nodes) {
-        if (auto erased = nodes_->erase(record.name); !erased) log::error("{}", erased.error().message());
+        if (auto erased = nodes_->erase(record.name); !erased) {
+            log::error("{}", erased.error().message());
+            // by force the claim ends all the same, and with it, as soon as it can be stored, the node
+            if (!ending->force) nodes_->start_again(record.name);
+            if (!ending->refusal) ending->refusal = Refusal{.message = erased.error().message(), .blockers = {}};
+            continue;
+        }
         places_.erase(record.name);
         log::notice("node '{}' ended with its claim {}", record.name, record.usb->claim);
     }
-    ending->done(std::nullopt);
+    ending->done(ending->force ? std::nullopt : std::move(ending->refusal));
 }
 
 // ---- what comes and goes
@@ -434,7 +440,7 @@ void UsbNodes::end_orphan(const std::string& name) {
     log::notice("node '{}' ends: its claim has ended", name);
     nodes_->stop(name, true, [this, name](const std::optional<ManagedNode::StopFailure>& failure) {
         if (failure) return log::warning("{}", failure->message);
-        if (auto erased = nodes_->erase(name); !erased) log::error("{}", erased.error().message());
+        if (auto erased = nodes_->erase(name); !erased) return log::error("{}", erased.error().message());
         places_.erase(name);
     });
 }

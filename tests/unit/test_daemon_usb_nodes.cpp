@@ -233,6 +233,23 @@ TEST_CASE("a removal says what did not come back") {
     CHECK(host->stored().empty());
 }
 
+TEST_CASE("a node whose record cannot be deleted stays, and so does its claim") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const std::string database = host.folder / "state.db";
+    run_sql(database, "CREATE TRIGGER no BEFORE DELETE ON node BEGIN SELECT RAISE(ABORT, 'disk'); END");
+    CHECK(host->call("Node.Remove", {{"name", "token"}}).error == "Failed");
+    CHECK(host->wait([&] { return host.state("token") == "serving"; }));
+    CHECK(host->call("Release", {{"holder", "vm:web1"}}).error == "Failed");
+    CHECK(host->wait([&] { return host.state("token") == "serving"; }));
+    CHECK(host->stored() == Strings{xhci + "/1 vm:web1 active done"});
+    CHECK(host.machine.driver_of("1-1") == "");
+    run_sql(database, "DROP TRIGGER no");
+    CHECK(host->call("Node.Remove", {{"name", "token"}}).error.empty());
+    CHECK(host.clean());
+}
+
 TEST_CASE("a claim that was there before survives a node that could not be started") {
     UsbNodeHost host;
     host.start();
