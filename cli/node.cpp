@@ -144,13 +144,17 @@ void add_counts(Json::array_t& nodes, const Json::array_t& stats) {
     }
 }
 
-Exit removed(const Invocation& invocation, const std::string& name, bool dry_run) {
+Exit removed(const Invocation& invocation, const std::string& name, bool dry_run, const Json::array_t& warnings = {}) {
     if (invocation.has("json")) {
-        put(to_document({{"version", 1}, {"removed", name}, {"dry_run", dry_run}}));
+        put(to_document({{"version", 1}, {"removed", name}, {"dry_run", dry_run}, {"warnings", warnings}}));
     } else {
         put(fmt::format("{}: {}\n", printable(name), dry_run ? "would be removed" : "removed"));
     }
-    return Exit::done;
+    for (const Json& warning : warnings) {
+        report(fmt::format("removed node '{}', and the host's drivers did not come back: {}", name,
+                           warning.get<std::string>()));
+    }
+    return warnings.empty() ? Exit::done : Exit::partly;
 }
 
 }  // namespace
@@ -241,11 +245,11 @@ Exit node_remove(const Invocation& invocation) {
             return Exit::failed;
         }
     }
-    if (!stord.try_long_call("io.storctl.Node.Remove", {{"name", name}, {"force", force}},
-                             "stord is ending the node; its device or the host's drivers take their time")) {
-        return report_failure(stord.failure());
-    }
-    return removed(invocation, name, false);
+    const auto gone =
+        stord.try_long_call("io.storctl.Node.Remove", {{"name", name}, {"force", force}},
+                            "stord is ending the node; its device or the host's drivers take their time");
+    if (!gone) return report_failure(stord.failure());
+    return removed(invocation, name, false, list_of(*gone, "warnings"));
 }
 
 }  // namespace storctl::cli

@@ -134,6 +134,7 @@ void ArbiterCalls::decide(const SharedCall& call) {
     if (flag_parameter(parameters, "provisional"))
         request.provisional_until = wall_now() + settings_.provisional_timeout;
     if (request.targets.empty()) return call->reply({{"claims", json::array()}, {"warnings", json::array()}});
+    if (request.keep_drivers && !request.adopt && refuse_behind_node(*call, request)) return;
     if (flag_parameter(parameters, "dry_run")) return answer_dry_run(*call, request);
     parts_.maker.claim(request, control::describe(call->peer()),
                        [this, call, holder = request.holder](const ClaimMaker::Made& made) {
@@ -176,6 +177,29 @@ void ArbiterCalls::answer_dry_run(Call& call, const Request& request) {
     json claims = json::array();
     for (const auto& target : request.targets) claims.push_back(to_json(sketch(target, request)));
     call.reply({{"claims", std::move(claims)}, {"warnings", json::array()}});
+}
+
+/// Who moves drivers itself would do so under a node over what it has already. True: refused.
+bool ArbiterCalls::refuse_behind_node(Call& call, const Request& request) const {
+    const Arbiter& arbiter = parts_.ledger.arbiter();
+    for (const auto& target : request.targets) {
+        const auto node = parts_.nodes().at(target.socket);
+        if (!node || target.kind != ClaimKind::device) continue;
+        for (const auto id : arbiter.claims_on(target)) {
+            const auto claim = *arbiter.find_claim(id);
+            if (claim.holder != request.holder) continue;
+            const auto message =
+                fmt::format("{} is behind node '{}': use that, or remove it first", summary_of(claim), *node);
+            const usbarb::Blocker blocker{.target = usbarb::to_text(claim.target),
+                                          .description = claim.description,
+                                          .holder = claim.holder,
+                                          .since = claim.since,
+                                          .reason = fmt::format("behind node '{}'", *node)};
+            call.error("Refused", {{"message", message}, {"blockers", blockers_json({blocker})}});
+            return true;
+        }
+    }
+    return false;
 }
 
 /// The claim as it would be, without an id.

@@ -64,7 +64,9 @@ class ArbiterCalls {
     /// As Claim, within a call of another interface; refusals are answered as this one's errors. `done` once, perhaps
     /// while the claim is still being worked on (ClaimDrivers::when_idle).
     void claim_device(const SharedCall& call, DeviceClaim wanted, DeviceClaimed done);
-    void release_own(usbarb::ClaimId id, std::function<void()> done);
+    enum class Drivers { given_back, as_set };  ///< whatever the settings say, or as they say
+    /// `done`: what the host's drivers have to say; empty: nothing.
+    void release_own(usbarb::ClaimId id, Drivers drivers, std::function<void(std::string)> done);
 
  private:
     void on_claim(control::Call call);
@@ -75,13 +77,15 @@ class ArbiterCalls {
     void end_nodes_then_release(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims);
     void release_now(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims);
     void decide_device(const SharedCall& call, const DeviceClaim& wanted, const DeviceClaimed& done);
+    bool refuse_open_device(control::Call& call, const usbarb::ClaimRecord& held) const;
+    bool refuse_behind_node(control::Call& call, const usbarb::Request& request) const;
     void answer_unknown_use(control::Call& call, const Error& why) const;
     void answer_open(control::Call& call, const ClaimNodes::Refusal& refusal) const;
     void answer_dry_release(control::Call& call, const std::vector<usbarb::ClaimId>& claims) const;
     void on_open_device(control::Call call);
     void open_device(const SharedCall& call);
     std::optional<usbarb::ClaimRecord> claim_to_open(control::Call& call, const usbarb::Target& target) const;
-    void give_device(control::Call& call, usbarb::ClaimId id, const std::string& devnode,
+    void give_device(control::Call& call, usbarb::ClaimId id, const usbarb::DeviceFacts& device,
                      std::vector<UniqueFd> files) const;
     void on_explain(control::Call call);
     void explain(const SharedCall& call);

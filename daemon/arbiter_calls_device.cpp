@@ -1,5 +1,7 @@
 // One device claimed for a mediated node: as Claim does it, within the call of another interface.
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -54,6 +56,7 @@ void ArbiterCalls::decide_device(const SharedCall& call, const DeviceClaim& want
         return done(std::nullopt);
     }
     if (!wanted.accept(*call, target.socket, held)) return done(std::nullopt);
+    if (held && refuse_open_device(*call, *held)) return done(std::nullopt);
     if (wanted.dry_run) {
         const auto shown = held ? *held : sketch(target, request);
         return done(ClaimedDevice{.claim = shown, .fresh = !held, .warnings = {}});
@@ -73,12 +76,46 @@ void ArbiterCalls::decide_device(const SharedCall& call, const DeviceClaim& want
                        });
 }
 
-/// What a node made, ended with it.
-void ArbiterCalls::release_own(ClaimId id, std::function<void()> done) {
-    parts_.drivers.when_idle({id}, [this, id, done = std::move(done)] {
-        parts_.releases.release({id}, !settings_.return_drivers, [done](const ClaimReleases::Released& released) {
-            if (!released.failure.empty()) log::warning("a node's claim: {}", released.failure);
-            done();
+/// With a claim of its own a holder's programs may have the device open past any node, which would be in their way and
+/// they in its. True: refused.
+bool ArbiterCalls::refuse_open_device(control::Call& call, const ClaimRecord& held) const {
+    std::vector<usbarb::Blocker> blockers;
+    std::vector<std::string> reasons;
+    for (const auto& [half, name] : EnumNames<usbarb::Half>::table) {
+        const auto view = parts_.ledger.arbiter().device_at(held.target, half);
+        if (!view || !view->present) continue;
+        for (const auto& use : *view->uses) {
+            if (use.kind != usbarb::UseKind::usbfs && use.kind != usbarb::UseKind::open) continue;
+            if (std::find(reasons.begin(), reasons.end(), use.text) != reasons.end()) continue;
+            reasons.push_back(use.text);
+            blockers.push_back({.target = usbarb::to_text(held.target),
+                                .description = held.description,
+                                .holder = use.pid == 0 ? "" : fmt::format("proc:{}", use.pid),
+                                .since = std::nullopt,
+                                .reason = use.text});
+        }
+    }
+    if (blockers.empty()) return false;
+    call.error("io.storctl.Arbiter.Refused",
+               {{"message", fmt::format("{} is open past any node ({}): end that first", usbarb::to_text(held.target),
+                                        join(reasons, ", "))},
+                {"blockers", blockers_json(blockers)}});
+    return true;
+}
+
+/// What a node made, ended with it. What is taken back because it failed leaves no trace, and so no device without its
+/// drivers.
+void ArbiterCalls::release_own(ClaimId id, Drivers drivers, std::function<void(std::string)> done) {
+    parts_.drivers.when_idle({id}, [this, id, drivers, done = std::move(done)] {
+        const bool keep_off = drivers == Drivers::as_set && !settings_.return_drivers;
+        parts_.releases.release({id}, keep_off, [done](const ClaimReleases::Released& released) {
+            std::string said = released.failure;
+            for (const auto& claim : released.claims) {
+                if (claim.phase != usbarb::Phase::failed) continue;
+                said += (said.empty() ? "" : "; ") + claim.message;
+            }
+            if (!said.empty()) log::warning("a node's claim: {}", said);
+            done(std::move(said));
         });
     });
 }

@@ -89,7 +89,7 @@ void ArbiterCalls::open_device(const SharedCall& call) {
     if (const auto why = not_ready(*claim); !why.empty()) {
         return refuse(*call, fmt::format("{} cannot be opened: {}", summary_of(*claim), why));
     }
-    if (const auto node = parts_.nodes().over(claim->id)) {
+    if (const auto node = parts_.nodes().at(target.socket)) {
         return refuse(*call,
                       fmt::format("{}: node '{}' serves it: use that, or remove it first", summary_of(*claim), *node));
     }
@@ -102,11 +102,11 @@ void ArbiterCalls::open_device(const SharedCall& call) {
         job.node->interfaces = *given;
     }
     const auto id = claim->id;
-    parts_.drivers.open_for(
-        id, job, [this, call, id, devnode = device->devnode()](usbarb::Outcome outcome, std::vector<UniqueFd> files) {
-            if (outcome.done) return give_device(*call, id, devnode, std::move(files));
-            call->error("Failed", {{"message", outcome.message}});
-        });
+    parts_.drivers.open_for(id, job,
+                            [this, call, id, device = *device](usbarb::Outcome outcome, std::vector<UniqueFd> files) {
+                                if (outcome.done) return give_device(*call, id, device, std::move(files));
+                                call->error("Failed", {{"message", outcome.message}});
+                            });
 }
 
 /// Nothing: an error has been answered.
@@ -130,11 +130,18 @@ std::optional<ClaimRecord> ArbiterCalls::claim_to_open(Call& call, const Target&
     return std::nullopt;
 }
 
-void ArbiterCalls::give_device(Call& call, ClaimId id, const std::string& devnode, std::vector<UniqueFd> files) const {
+void ArbiterCalls::give_device(Call& call, ClaimId id, const usbarb::DeviceFacts& device,
+                               std::vector<UniqueFd> files) const {
+    const std::string devnode = device.devnode();
     const auto claim = parts_.ledger.arbiter().find_claim(id);
     if (!claim || claim->state != ClaimState::active) {
         return call.error("Failed",
                           {{"message", fmt::format("'{}' was opened, but claim {} has ended meanwhile", devnode, id)}});
+    }
+    // one may have been asked for while the device was being opened
+    if (const auto node = parts_.nodes().at(device.socket)) {
+        return refuse(call,
+                      fmt::format("{}: node '{}' serves it: use that, or remove it first", summary_of(*claim), *node));
     }
     // who is gone, or takes no descriptors, has nothing open
     if (!call.alive()) return;

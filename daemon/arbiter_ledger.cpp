@@ -110,6 +110,7 @@ Result<void> ClaimLedger::restore() {
     std::vector<usbarb::ClaimId> dropped;
     std::vector<ClaimRecord> kept;
     for (auto& claim : records) {
+        arbiter_.spend_numbers(claim.id);
         if (claim.boot_id != boot_id_ && !outlives_boot(claim)) {
             log::notice("{}: it ended with the boot in which it was made", summary_of(claim));
             dropped.push_back(claim.id);
@@ -119,6 +120,11 @@ Result<void> ClaimLedger::restore() {
         kept.push_back(std::move(claim));
     }
     TRY(db_.change_claims({}, dropped));
+    // a node may be stored longer than its claim: the number is not another's until it is gone
+    const auto nodes = TRY(db_.nodes());
+    for (const auto& node : nodes) {
+        if (node.usb) arbiter_.spend_numbers(node.usb->claim);
+    }
     return record(arbiter_.restore(kept, wall_now()));
 }
 

@@ -59,12 +59,14 @@ class ArbiterService {
 
     // for mediated nodes; ArbiterCalls says more
     void claim_device(const std::shared_ptr<control::Call>& call, DeviceClaim wanted, DeviceClaimed done);
-    void release_own(usbarb::ClaimId claim, std::function<void()> done);
+    void release_own(usbarb::ClaimId claim, ArbiterCalls::Drivers drivers, std::function<void(std::string)> done);
     /// Once nobody works on the claim; perhaps from inside.
     void when_idle(usbarb::ClaimId claim, std::function<void()> then);
     bool busy(usbarb::ClaimId claim) const;
     std::vector<usbarb::ClaimRecord> claims() const;
     std::optional<usbarb::ClaimRecord> find_claim(usbarb::ClaimId claim) const;
+    /// What is plugged in there, whoever has it.
+    std::optional<usbarb::DeviceFacts> device_in(const usbarb::Socket& socket) const;
     /// The claimed device, when it is there, the claim in force and nobody works on it.
     std::optional<usbarb::DeviceFacts> device_of(usbarb::ClaimId claim) const;
 

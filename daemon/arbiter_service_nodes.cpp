@@ -41,8 +41,8 @@ std::optional<std::string> ArbiterService::claimed_below(const std::string& bloc
 void ArbiterService::claim_device(const std::shared_ptr<control::Call>& call, DeviceClaim wanted, DeviceClaimed done) {
     parts_->calls->claim_device(call, std::move(wanted), std::move(done));
 }
-void ArbiterService::release_own(ClaimId claim, std::function<void()> done) {
-    parts_->calls->release_own(claim, std::move(done));
+void ArbiterService::release_own(ClaimId claim, ArbiterCalls::Drivers drivers, std::function<void(std::string)> done) {
+    parts_->calls->release_own(claim, drivers, std::move(done));
 }
 void ArbiterService::when_idle(ClaimId claim, std::function<void()> then) {
     parts_->drivers.when_idle({claim}, std::move(then));
@@ -59,8 +59,12 @@ std::optional<usbarb::DeviceFacts> ArbiterService::device_of(ClaimId id) const {
     if (!held || busy(id)) return std::nullopt;
     // with drivers that could not be taken off it is the host's still
     if (claim->phase != Phase::done && claim->phase != Phase::none) return std::nullopt;
+    return device_in(claim->target);
+}
+
+std::optional<usbarb::DeviceFacts> ArbiterService::device_in(const usbarb::Socket& socket) const {
     for (const auto& [half, name] : EnumNames<usbarb::Half>::table) {
-        const auto view = parts_->ledger.arbiter().device_at(claim->target, half);
+        const auto view = parts_->ledger.arbiter().device_at(socket, half);
         if (view && view->present) return *view->facts;
     }
     return std::nullopt;

@@ -22,6 +22,8 @@ class ClaimNodes {
     virtual ~ClaimNodes() = default;
     /// The node over what is claimed; nothing: there is none.
     virtual std::optional<std::string> over(usbarb::ClaimId claim) const = 0;
+    /// The node over the device in this socket, also one that is being made.
+    virtual std::optional<std::string> at(const usbarb::Socket& socket) const = 0;
     /// What `end` without force would say at present.
     virtual std::optional<Refusal> refusal(const std::vector<usbarb::ClaimId>& claims) const = 0;
     /// The nodes over these claims are stopped and forgotten; a refusal leaves all of them as they were. By force none
@@ -33,6 +35,7 @@ class ClaimNodes {
 class NoClaimNodes final : public ClaimNodes {
  public:
     std::optional<std::string> over(usbarb::ClaimId) const override { return std::nullopt; }
+    std::optional<std::string> at(const usbarb::Socket&) const override { return std::nullopt; }
     std::optional<Refusal> refusal(const std::vector<usbarb::ClaimId>&) const override { return std::nullopt; }
     void end(const std::vector<usbarb::ClaimId>&, bool, Ended done) override { done(std::nullopt); }
 };

@@ -272,7 +272,10 @@ void ManagedNode::stop(bool force, Stopped done) {
 
 void ManagedNode::request_stop() {
     deadline_.enable(false);  // the call has its own
-    link_->call("Stop", {{"force", may_kill_}}, environment_.settings.start_timeout,
+    // without force it may write first what it has taken; who means force is not kept waiting by a process that is
+    // stuck
+    const auto limit = may_kill_ ? environment_.settings.reply_timeout : environment_.settings.start_timeout;
+    link_->call("Stop", {{"force", may_kill_}}, limit,
                 guarded([this](const Result<control::Reply>& reply) { on_stop_reply(reply); }));
 }
 

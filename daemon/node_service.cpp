@@ -134,7 +134,7 @@ void NodeService::device_changed(const std::string& device_id) {
 }
 
 std::optional<std::string> NodeService::locate(const NodeRecord& record) const {
-    if (record.usb) return usb_.locate ? usb_.locate(*record.usb) : std::nullopt;
+    if (record.usb) return usb_.locate ? usb_.locate(record) : std::nullopt;
     if (!record.device_id) {
         struct stat status {};
         return ::stat(record.backing_path.c_str(), &status) == 0 ? std::optional(record.backing_path) : std::nullopt;
@@ -271,10 +271,10 @@ void NodeService::stop(const std::string& name, bool force, ManagedNode::Stopped
 
 Result<void> NodeService::erase(const std::string& name) {
     if (!nodes_.contains(name)) return {};
-    auto removed = db_.remove_node(name);
+    TRY(db_.remove_node(name));
     remove_node_files(environment_.paths, name);
     forget(name);
-    return removed;
+    return {};
 }
 
 void NodeService::start_again(const std::string& name) {
@@ -339,10 +339,15 @@ void NodeService::on_remove(control::Call call) {
              if (!failure) {
                  // the process is gone; with its record it would come back at the next start of stord
                  if (auto removed = erase(name); !removed) {
+                     start_again(name);
                      return answer->error("Failed", {{"message", removed.error().message()}});
                  }
-                 const auto reply = [answer] { answer->reply(json::object()); };
-                 return record.usb ? usb_.removed(*record.usb, reply) : reply();
+                 const auto reply = [answer](const std::string& said) {
+                     json warnings = json::array();
+                     if (!said.empty()) warnings.push_back(said);
+                     answer->reply({{"warnings", std::move(warnings)}});
+                 };
+                 return record.usb ? usb_.removed(record, reply) : reply("");
              }
              switch (failure->why) {
                  case ManagedNode::StopFailure::Why::busy:

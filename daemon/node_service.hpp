@@ -32,9 +32,9 @@ class NodeService {
     struct UsbSide {
         std::function<void(control::Call)> create;  ///< CreateUsb
         /// Where the device is, if its claim lets it be used.
-        std::function<std::optional<std::string>(const UsbNodeRecord&)> locate;
-        /// One was removed; what goes with it is gone when `done` is called.
-        std::function<void(const UsbNodeRecord&, std::function<void()> done)> removed;
+        std::function<std::optional<std::string>(const NodeRecord&)> locate;
+        /// One was removed; what goes with it is gone when `done` is called, with what that had to say.
+        std::function<void(const NodeRecord&, std::function<void(std::string)> done)> removed;
     };
 
     /// Creates the folders for nodes.
@@ -62,7 +62,7 @@ class NodeService {
     void make(NodeRecord record, ManagedNode::Started done);
     /// Ends the process of a node that there is, not its record.
     void stop(const std::string& name, bool force, ManagedNode::Stopped done);
-    /// The record and every file of a node without a process; it is gone also when that cannot be stored.
+    /// The record and every file of a node without a process; it stays known when that cannot be stored.
     Result<void> erase(const std::string& name);
     /// What was stopped and not erased.
     void start_again(const std::string& name);

@@ -55,6 +55,11 @@ std::variant<UsbNodeRequest, NodeRefusal> usb_node_request(const json& parameter
     out.reason = text_parameter(parameters, "reason");
     out.dry_run = flag_parameter(parameters, "dry_run");
     if (auto good = node::check_node_name(out.name); !good) return invalid("name", out.name, good.error().context);
+    if (out.holder == "host") {
+        return invalid("holder", out.holder,
+                       "a node takes its device from the host's drivers: say which machine (vm:NAME) or process "
+                       "(proc:PID) is to have it");
+    }
     const auto open = from_text<OpenPolicy>(out.open);
     if (!open || *open == OpenPolicy::read_only) {
         return invalid("open", out.open,

@@ -1,6 +1,7 @@
 #include "daemon/usb_nodes.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include <fmt/format.h>
 
@@ -10,6 +11,7 @@
 #include "daemon/arbiter_parameters.hpp"
 #include "daemon/author.hpp"
 #include "daemon/crash_point.hpp"
+#include "daemon/node/usbfs/descriptors.hpp"
 #include "daemon/priorities.hpp"
 
 namespace storctl {
@@ -33,6 +35,34 @@ std::vector<uint8_t> read_descriptors(const usbarb::DeviceFacts& device) {
     return {text->begin(), text->end()};
 }
 
+/// Of every configuration; empty: not known.
+std::set<uint8_t> interface_numbers(const usbarb::DeviceFacts& device) {
+    std::set<uint8_t> out;
+    for (const auto& interface : device.interfaces) out.insert(interface.number);
+    const auto described = node::usbfs::describe(read_descriptors(device));
+    if (!described) return out;
+    for (const auto& configuration : described->configurations) {
+        for (const auto& [number, interface] : configuration.interfaces) out.insert(number);
+    }
+    return out;
+}
+
+/// Interfaces that were asked for and that the device does not have.
+std::optional<NodeRefusal> without_interfaces(const node::usbfs::Policy& policy, const usbarb::DeviceFacts& device) {
+    const auto there = interface_numbers(device);
+    if (!policy.interfaces || there.empty()) return std::nullopt;
+    std::vector<int> missing;
+    std::set_difference(policy.interfaces->begin(), policy.interfaces->end(), there.begin(), there.end(),
+                        std::back_inserter(missing));
+    if (missing.empty()) return std::nullopt;
+    const std::string value = fmt::format("{}", fmt::join(missing, ","));
+    return NodeRefusal{"InvalidValue",
+                       {{"parameter", "interfaces"},
+                        {"value", value},
+                        {"message", fmt::format("{} has no such interface, but {}", usbarb::to_text(device.socket),
+                                                fmt::join(there, ", "))}}};
+}
+
 usbarb::Blocker blocker_of(const NodeRecord& record, const json& opener) {
     const int64_t pid = opener.value("pid", int64_t{0});
     const auto since = parse_time(opener.value("since", ""));
@@ -42,6 +72,11 @@ usbarb::Blocker blocker_of(const NodeRecord& record, const json& opener) {
             .since = since ? std::optional(*since) : std::nullopt,
             .reason = fmt::format("node '{}' is open for {} by {} (pid {})", record.name, opener.value("mode", "?"),
                                   opener.value("program", "?"), pid)};
+}
+
+NodeRefusal behind_node(const usbarb::Socket& socket, const std::string& node) {
+    return refused(fmt::format("{} is behind node '{}': use that, or remove it first", usbarb::to_text(socket), node),
+                   {fmt::format("node '{}'", node)});
 }
 
 std::string open_message(const std::string& name) {
@@ -65,12 +100,12 @@ Result<std::unique_ptr<UsbNodes>> UsbNodes::open(EventLoop& loop, StateDb& db, E
 void UsbNodes::attach(NodeService& nodes) {
     nodes_ = &nodes;
     nodes.set_usb({.create = [this](control::Call call) { create(std::move(call)); },
-                   .locate = [this](const UsbNodeRecord& usb) { return locate(usb); },
+                   .locate = [this](const NodeRecord& record) { return locate(record); },
                    .removed =
-                       [this](const UsbNodeRecord& usb, std::function<void()> done) {
+                       [this](const NodeRecord& record, std::function<void(std::string)> done) {
                            crash_point(CrashPoint::node_stopped);
-                           if (!usb.own_claim || !arbiter_.find_claim(usb.claim)) return done();
-                           arbiter_.release_own(usb.claim, std::move(done));
+                           if (!record.usb->own_claim || !claim_of(record)) return done("");
+                           arbiter_.release_own(record.usb->claim, ArbiterCalls::Drivers::as_set, std::move(done));
                        }});
 }
 
@@ -80,13 +115,23 @@ std::map<std::string, std::string> UsbNodes::devices() const {
     std::map<std::string, std::string> out;
     for (const auto& record : records()) {
         if (!record.usb) continue;
-        out[locate(*record.usb).value_or(record.backing_path)] = record.name;
+        out[locate(record).value_or(record.backing_path)] = record.name;
     }
     return out;
 }
 
-std::optional<std::string> UsbNodes::locate(const UsbNodeRecord& usb) const {
-    const auto device = arbiter_.device_of(usb.claim);
+/// Not whoever else has its number: that is told apart even if numbers were given twice.
+std::optional<ClaimRecord> UsbNodes::claim_of(const NodeRecord& record) const {
+    const UsbNodeRecord& usb = *record.usb;
+    auto claim = arbiter_.find_claim(usb.claim);
+    if (!claim || claim->target != usb.socket || claim->holder != usb.holder) return std::nullopt;
+    if (usb.own_claim && claim->origin != std::string(origin_prefix) + record.name) return std::nullopt;
+    return claim;
+}
+
+std::optional<std::string> UsbNodes::locate(const NodeRecord& record) const {
+    if (!claim_of(record)) return std::nullopt;
+    const auto device = arbiter_.device_of(record.usb->claim);
     return device ? std::optional(device->devnode()) : std::nullopt;
 }
 
@@ -95,6 +140,7 @@ std::optional<std::string> UsbNodes::locate(const UsbNodeRecord& usb) const {
 struct UsbNodes::Work {
     std::shared_ptr<control::Call> call;
     UsbNodeRequest request;
+    bool reserved = false;  ///< its name and device are in `making_`
 };
 
 void UsbNodes::create(control::Call call) {
@@ -115,7 +161,7 @@ void UsbNodes::create(control::Call call) {
                            .accept = asked},
                           [this, work](std::optional<ClaimedDevice> device) {
                               if (work->request.dry_run) return device ? answer_sketch(*work, *device) : void();
-                              if (!device) return void(making_.erase(work->request.name));
+                              if (!device) return work->reserved ? void(making_.erase(work->request.name)) : void();
                               // its drivers' work ends after this
                               arbiter_.when_idle(device->claim.id,
                                                  [this, work, device = *device] { make(work, device); });
@@ -126,16 +172,14 @@ void UsbNodes::create(control::Call call) {
 bool UsbNodes::accept(control::Call& call, const std::shared_ptr<Work>& work, const usbarb::Socket& socket,
                       const std::optional<ClaimRecord>& held) {
     const std::string& name = work->request.name;
-    const auto exists = [&call](const std::string& which) {
-        call.error("AlreadyExists", {{"name", which}});
+    if (making_.contains(name) || !nodes_->describe(name).is_null()) {
+        call.error("AlreadyExists", {{"name", name}});
         return false;
-    };
-    if (making_.contains(name) || !nodes_->describe(name).is_null()) return exists(name);
-    for (const auto& [other, place] : making_) {
-        if (place == socket) return exists(other);
     }
-    if (held) {
-        if (const auto other = over(held->id)) return exists(*other);
+    if (const auto other = at(socket)) {
+        const auto answer = behind_node(socket, *other);
+        call.error(answer.error, answer.parameters);
+        return false;
     }
     if (held && held->keep_drivers && held->origin == "libvirt") {
         const auto answer = refused(
@@ -145,7 +189,16 @@ bool UsbNodes::accept(control::Call& call, const std::shared_ptr<Work>& work, co
         call.error(answer.error, answer.parameters);
         return false;
     }
-    if (!work->request.dry_run) making_[name] = socket;
+    if (const auto device = arbiter_.device_in(socket)) {
+        if (const auto wrong = without_interfaces(work->request.policy, *device)) {
+            call.error(wrong->error, wrong->parameters);
+            return false;
+        }
+    }
+    if (!work->request.dry_run) {
+        making_[name] = socket;
+        work->reserved = true;
+    }
     return true;
 }
 
@@ -172,6 +225,11 @@ void UsbNodes::make(const std::shared_ptr<Work>& work, const ClaimedDevice& devi
     const auto& request = work->request;
     if (!nodes_->describe(request.name).is_null())
         return give_up(work, device, "AlreadyExists", {{"name", request.name}});
+    if (const auto other = over(device.claim.id)) {
+        making_.erase(request.name);
+        const auto answer = behind_node(device.claim.target, *other);
+        return work->call->error(answer.error, answer.parameters);
+    }
     const auto facts = arbiter_.device_of(device.claim.id);
     if (!facts) {
         const auto claim = arbiter_.find_claim(device.claim.id);
@@ -218,12 +276,12 @@ void UsbNodes::made(const std::shared_ptr<Work>& work, const ClaimedDevice& devi
 
 void UsbNodes::give_up(const std::shared_ptr<Work>& work, const ClaimedDevice& device, std::string error,
                        json parameters) {
-    const auto answer = [this, work, error = std::move(error), parameters = std::move(parameters)] {
+    const auto answer = [this, work, error = std::move(error), parameters = std::move(parameters)](const auto&) {
         making_.erase(work->request.name);
         work->call->error(error, parameters);
     };
-    if (!device.fresh || !arbiter_.find_claim(device.claim.id)) return answer();
-    arbiter_.release_own(device.claim.id, answer);
+    if (!device.fresh || !arbiter_.find_claim(device.claim.id)) return answer(std::string());
+    arbiter_.release_own(device.claim.id, ArbiterCalls::Drivers::given_back, answer);
 }
 
 // ---- nodes that end with their claims
@@ -232,7 +290,7 @@ std::vector<std::string> UsbNodes::names_over(const std::vector<ClaimId>& claims
     std::vector<std::string> out;
     for (const auto& record : records()) {
         const bool meant = record.usb && std::find(claims.begin(), claims.end(), record.usb->claim) != claims.end();
-        if (meant) out.push_back(record.name);
+        if (meant && claim_of(record)) out.push_back(record.name);
     }
     return out;
 }
@@ -242,11 +300,22 @@ std::optional<std::string> UsbNodes::over(ClaimId claim) const {
     return names.empty() ? std::nullopt : std::optional(names.front());
 }
 
+std::optional<std::string> UsbNodes::at(const usbarb::Socket& socket) const {
+    for (const auto& [name, place] : making_) {
+        if (place == socket) return name;
+    }
+    for (const auto& record : records()) {
+        if (record.usb && record.usb->socket == socket && claim_of(record)) return record.name;
+    }
+    return std::nullopt;
+}
+
 std::optional<ClaimNodes::Refusal> UsbNodes::refusal(const std::vector<ClaimId>& claims) const {
     if (!resumed_) return std::nullopt;
     Refusal out;
     for (const auto& record : records()) {
         if (!record.usb || std::find(claims.begin(), claims.end(), record.usb->claim) == claims.end()) continue;
+        if (!claim_of(record)) continue;
         const json shown = nodes_->describe(record.name);
         for (const auto& opener : shown.at("openers")) {
             if (out.message.empty()) out.message = open_message(record.name);
@@ -320,12 +389,18 @@ void UsbNodes::stopped(const std::shared_ptr<Ending>& ending) {
         return ending->done(std::move(ending->refusal));
     }
     for (const auto& record : ending->nodes) {
-        if (auto erased = nodes_->erase(record.name); !erased) log::error("{}", erased.error().message());
+        if (auto erased = nodes_->erase(record.name); !erased) {
+            log::error("{}", erased.error().message());
+            // by force the claim ends all the same, and with it, as soon as it can be stored, the node
+            if (!ending->force) nodes_->start_again(record.name);
+            if (!ending->refusal) ending->refusal = Refusal{.message = erased.error().message(), .blockers = {}};
+            continue;
+        }
         places_.erase(record.name);
         log::notice("node '{}' ended with its claim {}", record.name, record.usb->claim);
     }
     crash_point(CrashPoint::node_stopped);
-    ending->done(std::nullopt);
+    ending->done(ending->force ? std::nullopt : std::move(ending->refusal));
 }
 
 // ---- what comes and goes
@@ -345,7 +420,7 @@ void UsbNodes::look() {
 
 void UsbNodes::look_at(const NodeRecord& record) {
     const ClaimId claim = record.usb->claim;
-    if (!arbiter_.find_claim(claim)) return end_orphan(record.name);
+    if (!claim_of(record)) return end_orphan(record.name);
     if (arbiter_.busy(claim)) {
         if (!awaited_.insert(claim).second) return;
         return arbiter_.when_idle(claim, [this, claim] {
@@ -353,7 +428,7 @@ void UsbNodes::look_at(const NodeRecord& record) {
             look_soon();
         });
     }
-    auto place = locate(*record.usb);
+    auto place = locate(record);
     auto& known = places_[record.name];
     if (place == known) return;
     known = std::move(place);
@@ -366,7 +441,7 @@ void UsbNodes::end_orphan(const std::string& name) {
     log::notice("node '{}' ends: its claim has ended", name);
     nodes_->stop(name, true, [this, name](const std::optional<ManagedNode::StopFailure>& failure) {
         if (failure) return log::warning("{}", failure->message);
-        if (auto erased = nodes_->erase(name); !erased) log::error("{}", erased.error().message());
+        if (auto erased = nodes_->erase(name); !erased) return log::error("{}", erased.error().message());
         places_.erase(name);
     });
 }
@@ -379,7 +454,7 @@ void UsbNodes::release_orphans() {
         if (over(claim.id) == name) continue;
         log::notice("claim {} of {} is released: it was made for node '{}', which does not exist", claim.id,
                     escape_unprintable(claim.holder), name);
-        arbiter_.release_own(claim.id, [] {});
+        arbiter_.release_own(claim.id, ArbiterCalls::Drivers::given_back, [](const auto&) {});
     }
 }
 
@@ -387,7 +462,7 @@ void UsbNodes::resume() {
     resumed_ = true;
     stored_.clear();
     for (const auto& record : records()) {
-        if (record.usb) places_[record.name] = locate(*record.usb);
+        if (record.usb) places_[record.name] = locate(record);
     }
     for (auto& one : std::exchange(waiting_, {})) end(one.claims, one.force, std::move(one.done));
     release_orphans();

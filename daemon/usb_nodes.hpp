@@ -38,6 +38,7 @@ class UsbNodes final : public ClaimNodes {
     std::map<std::string, std::string> devices() const;
 
     std::optional<std::string> over(usbarb::ClaimId claim) const override;
+    std::optional<std::string> at(const usbarb::Socket& socket) const override;
     std::optional<Refusal> refusal(const std::vector<usbarb::ClaimId>& claims) const override;
     void end(const std::vector<usbarb::ClaimId>& claims, bool force, Ended done) override;
 
@@ -53,7 +54,8 @@ class UsbNodes final : public ClaimNodes {
     UsbNodes(EventLoop& loop, ArbiterService& arbiter) : loop_(loop), arbiter_(arbiter) {}
     std::vector<NodeRecord> records() const;
     std::vector<std::string> names_over(const std::vector<usbarb::ClaimId>& claims) const;
-    std::optional<std::string> locate(const UsbNodeRecord& usb) const;
+    std::optional<usbarb::ClaimRecord> claim_of(const NodeRecord& record) const;
+    std::optional<std::string> locate(const NodeRecord& record) const;
 
     void create(control::Call call);
     bool accept(control::Call& call, const std::shared_ptr<Work>& work, const usbarb::Socket& socket,

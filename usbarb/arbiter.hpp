@@ -9,6 +9,7 @@
 //   controller  granted only while nothing on it is claimed or in use and all that must go along goes along.
 //   A request for several is granted whole or not at all. Who asks again for what it holds gets the claim that it has.
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -107,6 +108,8 @@ class Arbiter {
     /// Claims of the database, once, after the topology is known: counted where the device is there, lost where it is
     /// not.
     Changes restore(const std::vector<ClaimRecord>& records, WallTime now);
+    /// Numbers up to this one are not given any more: something remembers them.
+    void spend_numbers(ClaimId last) { next_id_ = std::max(next_id_, last + 1); }
 
     // ---- looking
 
@@ -170,7 +173,7 @@ class Arbiter {
     void judge_function(const Node& node, const Request& request, Judgement& judgement) const;
     Blocker blocker_of(const Claim& claim) const;
     std::vector<Blocker> observed_blockers(const Node& node) const;
-    bool is_used_by_other(const Node& node, const std::string& holder) const;
+    bool is_used_by_other(const Node& node, const Request& request) const;
     const Claim* hub_above(const Node& node) const;
     void settle(const Request& request, const std::vector<ClaimId>& made, const std::vector<ClaimId>& all, WallTime now,
                 Changes& changes);

@@ -68,12 +68,13 @@ Blocker Arbiter::blocker_of(const Claim& claim) const {
 }
 
 /// Also below an own hub, where uses make no claim: the host may have mounted a disk there before its drivers were kept
-/// off.
-bool Arbiter::is_used_by_other(const Node& node, const std::string& holder) const {
-    if (node.observed != 0) return get(node.observed).record.holder != holder;
-    return holder != "host" && std::any_of(node.uses.begin(), node.uses.end(), [](const Use& use) {
-               return use.kind != UseKind::usbfs && use.kind != UseKind::open;
-           });
+/// off. What the host does with its drivers stands in the way of whoever wants them off, in its own name, too.
+bool Arbiter::is_used_by_other(const Node& node, const Request& request) const {
+    const bool hosts = std::any_of(node.uses.begin(), node.uses.end(), [](const Use& use) {
+        return use.kind != UseKind::usbfs && use.kind != UseKind::open;
+    });
+    if (hosts && !(request.keep_drivers && request.holder == "host")) return true;
+    return node.observed != 0 && get(node.observed).record.holder != request.holder;
 }
 
 /// One for each use: an administrator ends them one by one.
@@ -156,7 +157,7 @@ Arbiter::Judgement Arbiter::judge_place(const Node& node, const Target& target, 
             judgement.blockers.push_back(blocker_of(*hub));
         }
     }
-    if (!request.adopt && is_used_by_other(node, request.holder)) {
+    if (!request.adopt && is_used_by_other(node, request)) {
         std::vector<std::string> reasons;
         for (auto& blocker : observed_blockers(node)) {
             reasons.push_back(blocker.reason);

@@ -145,7 +145,7 @@ def test_json():
         shown = document('node', 'show', 'web1')
         assert shown['node'] == NODE and set(shown) == {'version', 'node', 'consumers'}, shown
         assert shown['consumers'][0]['path'] == '/run/storctl/block/web1', shown
-        assert document('node', 'remove', 'web1') == {'version': 1, 'removed': 'web1', 'dry_run': False}
+        assert document('node', 'remove', 'web1') == {'version': 1, 'removed': 'web1', 'dry_run': False, 'warnings': []}
         done = expect(storctl(server, 'node', 'create', 'web1', '-d', 'sda', '-j'), 0, err='slow')
         assert json.loads(done.stdout) == {'version': 1, 'dry_run': False, 'node': NODE, 'warnings': ['slow']}
 

@@ -49,10 +49,14 @@ class OneNode final : public ClaimNodes {
     std::optional<std::string> over(usbarb::ClaimId claim) const override {
         return claim == served ? std::optional<std::string>("token") : std::nullopt;
     }
+    std::optional<std::string> at(const usbarb::Socket& socket) const override {
+        return socket == place ? std::optional<std::string>("token") : std::nullopt;
+    }
     std::optional<Refusal> refusal(const std::vector<usbarb::ClaimId>&) const override { return std::nullopt; }
     void end(const std::vector<usbarb::ClaimId>&, bool, Ended done) override { done(std::nullopt); }
 
     usbarb::ClaimId served = 0;
+    std::optional<usbarb::Socket> place;
 };
 
 }  // namespace
@@ -148,12 +152,14 @@ TEST_CASE("a device that a mediated node serves is not handed out past it") {
     Host host;
     host.claim("1-1");
     OneNode nodes;
+    nodes.place = usbarb::testing::socket(xhci + "/1");
     nodes.served = host->call("Claims", Json::object()).parameters["claims"][0]["id"];
     host->service().set_claim_nodes(nodes);
     const auto answer = host.open("1-1");
     CHECK(answer.error == "Refused");
     CHECK(says(answer, "node 'token' serves it"));
     nodes.served = 0;
+    nodes.place.reset();
     CHECK(host.open("1-1").descriptors.size() == 1);
 }
 

@@ -26,6 +26,7 @@ TEST_CASE("a node is made together with its claim, and its removal brings the dr
     REQUIRE(make_directories(syspath).has_value());
     REQUIRE(write_file_atomic(syspath + "/descriptors", std::string("\x12\x01\xff\x00", 4), 0600, false).has_value());
     auto facts = host.machine.devices.extract("/sys/1-1");
+    facts.mapped().interfaces.push_back({.number = 1, .device_class = 3, .driver = "usbhid"});
     facts.key() = facts.mapped().syspath = syspath;
     host.machine.devices.insert(std::move(facts));
     host.start();
@@ -100,13 +101,16 @@ TEST_CASE("what cannot be a node over a device is refused, and nothing has chang
     const Row rows[] = {
         {"a name that is none", "a b", "1-1", {}, "Node.InvalidValue", "name"},
         {"a name that there is", "taken", "1-1", {}, "Node.AlreadyExists", "taken"},
-        {"a device that has a node", "new", "1-3", {}, "Node.AlreadyExists", "taken"},
+        {"a device that has a node", "new", "1-3", {}, "Node.Refused", "behind node 'taken'"},
         {"an open policy that is none", "new", "1-1", {{"open", "often"}}, "Node.InvalidValue", "single-writer"},
         {"reading only", "new", "1-1", {{"open", "read-only"}}, "Node.InvalidValue", "descriptors"},
         {"no interface at all", "new", "1-1", {{"interfaces", Json::array()}}, "Node.InvalidValue", "at least one"},
         {"an interface beyond a byte", "new", "1-1", {{"interfaces", {256}}}, "Node.InvalidValue", "0 to 255"},
+        {"an interface that it does not have", "new", "1-1", {{"interfaces", {0, 7}}}, "Node.InvalidValue", "but 0"},
+        {"the same, only tried", "new", "1-1", {{"interfaces", {7}}, {"dry_run", true}}, "Node.InvalidValue", "but 0"},
         {"a denial that is none", "new", "1-1", {{"deny", {"speed"}}}, "Node.InvalidValue", "firmware"},
         {"a holder that is none", "new", "1-1", {{"holder", "me"}}, "Node.InvalidValue", "holder"},
+        {"the host itself", "new", "1-1", {{"holder", "host"}}, "Node.InvalidValue", "vm:NAME"},
         {"a reason of two lines", "new", "1-1", {{"reason", "a\nb"}}, "Node.InvalidValue", "reason"},
         {"a hub", "new", "1-2", {}, "Node.InvalidValue", "hub"},
         {"a whole bus", "new", "usb1", {}, "Node.InvalidValue", "hub"},
@@ -126,6 +130,22 @@ TEST_CASE("what cannot be a node over a device is refused, and nothing has chang
             CHECK(host.create("new", "1-1").error.empty());
         }
     }
+}
+
+TEST_CASE("interfaces of another configuration than the present one may be asked for") {
+    UsbNodeHost host;
+    const std::string syspath = host.folder / "1-1";
+    REQUIRE(make_directories(syspath).has_value());
+    const std::string device("\x12\x01\x00\x02\x00\x00\x00\x40\x34\x12\x01\x00\x00\x01\x00\x00\x00\x01", 18);
+    const std::string configuration("\x09\x02\x12\x00\x01\x02\x00\x80\x32\x09\x04\x05\x00\x00\xff\x00\x00\x00", 18);
+    REQUIRE(write_file_atomic(syspath + "/descriptors", device + configuration, 0600, false).has_value());
+    auto facts = host.machine.devices.extract("/sys/1-1");
+    facts.key() = facts.mapped().syspath = syspath;
+    host.machine.devices.insert(std::move(facts));
+    host.start();
+    CHECK(host.create("token", "1-1", {{"interfaces", {7}}}).error == "InvalidValue");
+    const auto made = host.create("token", "1-1", {{"interfaces", {5}}});
+    CHECK_MESSAGE(made.error.empty(), made.parameters.dump());
 }
 
 TEST_CASE("a dry run makes every check and nothing else") {
@@ -186,6 +206,50 @@ TEST_CASE("whatever fails on the way, neither claim nor node is left") {
     CHECK(::access(host.paths.spec("token").c_str(), F_OK) != 0);
 }
 
+TEST_CASE("where drivers stay off after releases, they come back after a node that failed, and not after its removal") {
+    UsbNodeHost host;
+    host.start({.return_drivers = false});
+    host.behaviour["token"] = {.exit_at_once = 1, .last_words = "no"};
+    CHECK(host.create("token", "1-1").error == "Failed");
+    CHECK(host.clean());
+    REQUIRE(host.create("other", "1-1").error.empty());
+    CHECK(host->call("Node.Remove", {{"name", "other"}}).error.empty());
+    CHECK(host->stored().empty());
+    CHECK(host.machine.driver_of("1-1") == "");
+}
+
+TEST_CASE("a removal says what did not come back") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    REQUIRE(host.create("quiet", "1-3").error.empty());
+    CHECK(host->call("Node.Remove", {{"name", "quiet"}}).parameters["warnings"] == Json::array());
+    host.machine.failing[Action::attach] = "usb-storage does not come back";
+    const auto removed = host->call("Node.Remove", {{"name", "token"}});
+    REQUIRE(removed.error.empty());
+    REQUIRE(removed.parameters["warnings"].size() == 1);
+    CHECK(removed.parameters["warnings"][0].get<std::string>().find("does not come back") != std::string::npos);
+    CHECK(host.stored_nodes().empty());
+    CHECK(host->stored().empty());
+}
+
+TEST_CASE("a node whose record cannot be deleted stays, and so does its claim") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const std::string database = host.folder / "state.db";
+    run_sql(database, "CREATE TRIGGER no BEFORE DELETE ON node BEGIN SELECT RAISE(ABORT, 'disk'); END");
+    CHECK(host->call("Node.Remove", {{"name", "token"}}).error == "Failed");
+    CHECK(host->wait([&] { return host.state("token") == "serving"; }));
+    CHECK(host->call("Release", {{"holder", "vm:web1"}}).error == "Failed");
+    CHECK(host->wait([&] { return host.state("token") == "serving"; }));
+    CHECK(host->stored() == Strings{xhci + "/1 vm:web1 active done"});
+    CHECK(host.machine.driver_of("1-1") == "");
+    run_sql(database, "DROP TRIGGER no");
+    CHECK(host->call("Node.Remove", {{"name", "token"}}).error.empty());
+    CHECK(host.clean());
+}
+
 TEST_CASE("a claim that was there before survives a node that could not be started") {
     UsbNodeHost host;
     host.start();
@@ -203,8 +267,8 @@ TEST_CASE("of two requests at once exactly one is granted") {
         const auto first = host.begin_create("one", "1-1"), second = host.begin_create("two", "1-1");
         CHECK(host->end(first).error.empty());
         const auto late = host->end(second);
-        CHECK(late.error == "AlreadyExists");
-        CHECK(late.parameters["name"] == "one");
+        CHECK(late.full_error == "io.storctl.Node.Refused");
+        CHECK(late.parameters["message"].get<std::string>().find("behind node 'one'") != std::string::npos);
         CHECK(host.stored_nodes() == Strings{"one"});
     }
     SUBCASE("for one name") {
@@ -212,6 +276,18 @@ TEST_CASE("of two requests at once exactly one is granted") {
         CHECK(host->end(first).error.empty());
         CHECK(host->end(second).error == "AlreadyExists");
         CHECK(host->stored() == Strings{xhci + "/1 vm:web1 active done"});
+    }
+    SUBCASE("also when a third that was refused had the first one's name") {
+        host.machine.hold_jobs = true;
+        const auto first = host.begin_create("one", "1-1");
+        REQUIRE(host->wait([&] { return !host.machine.jobs.empty(); }));
+        CHECK(host.create("one", "1-3").error == "AlreadyExists");
+        const auto third = host.create("two", "1-1");
+        CHECK(third.full_error == "io.storctl.Node.Refused");
+        host.machine.hold_jobs = false;
+        host->kernel().finish_jobs();
+        CHECK(host->end(first).error.empty());
+        CHECK(host.stored_nodes() == Strings{"one"});
     }
     SUBCASE("for one name, by a disk in between") {
         host.machine.hold_jobs = true;
@@ -240,6 +316,7 @@ TEST_CASE("a release while the node is being made has the device back, whoever c
     host.machine.hold_jobs = false;
     host->kernel().finish_jobs();
     CHECK(host->end(released).error.empty());
-    host->end(made);
+    const auto answer = host->end(made);
+    CHECK_MESSAGE((answer.error.empty() || answer.error == "Failed"), answer.parameters.dump());
     CHECK(host->wait([&] { return host.clean(); }));
 }

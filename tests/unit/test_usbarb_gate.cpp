@@ -28,6 +28,24 @@ TEST_CASE("the host's own use stands in the way of device, hub and function, and
     CHECK(host.claim({"pci"}, vm1).granted());
 }
 
+TEST_CASE("what the host uses is not taken off its drivers for the host itself") {
+    Host host;
+    host.use(xhci + "/2.1", {{.kind = UseKind::mount, .text = "mounted on /srv (sda1)"}}, 7);
+    const auto decision = host.claim({xhci + "/2.1"}, "host");
+    CHECK(decision.verdict == Verdict::denied);
+    REQUIRE(decision.blockers.size() == 1);
+    CHECK(decision.blockers[0].reason == "mounted on /srv (sda1)");
+    SUBCASE("but it may say that it keeps it") {
+        const Request keeping{.targets = {host.target(xhci + "/2.1")}, .holder = "host", .keep_drivers = true};
+        CHECK(host.arbiter.claim(keeping, at(8), host.changes).granted());
+        CHECK(host.consistent());
+    }
+    SUBCASE("and have it once it is not used any more") {
+        host.use(xhci + "/2.1", {});
+        CHECK(host.claim({xhci + "/2.1"}, "host").granted());
+    }
+}
+
 TEST_CASE("a program that holds a raw node stands in the way, unless it is the claim's own machine") {
     Host host;
     const std::vector<Use> uses{{.kind = UseKind::open, .text = "opened by lsusb (pid 812)", .pid = 812}};
