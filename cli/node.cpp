@@ -245,9 +245,8 @@ Exit node_remove(const Invocation& invocation) {
             return Exit::failed;
         }
     }
-    const auto gone =
-        stord.try_long_call("io.storctl.Node.Remove", {{"name", name}, {"force", force}},
-                            "stord is ending the node; its device or the host's drivers take their time");
+    const auto gone = stord.try_long_call("io.storctl.Node.Remove", {{"name", name}, {"force", force}},
+                                          "stord is ending the node; its device or the host's drivers take their time");
     if (!gone) return report_failure(stord.failure());
     return removed(invocation, name, false, list_of(*gone, "warnings"));
 }

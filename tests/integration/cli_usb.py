@@ -168,7 +168,10 @@ class Usb(StordTestCase):
             self.assertEqual(event['detail']['holder'], 'vm:a')
             monitor.kill()
         self.storctl('status', out='1, 0 lost, 0 failed')
-        self.assertEqual([entry['target'] for entry in self.host.state_file()['claims']], [STICK])
+        # written at the end of the loop's turn, not before the answer
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while [entry['target'] for entry in self.host.state_file()['claims']] != [STICK]:
+            self.assertLess(time.monotonic(), deadline, self.host.state_file()['claims'])
         self.assertIn({'socket', 'kernel_name', 'devnode', 'description', 'holder', 'claim'}, [set(each) for each in self.host.state_file()['usb']])
 
     def test_several_are_all_or_nothing(self):

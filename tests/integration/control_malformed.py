@@ -143,6 +143,8 @@ def wrong_parameters(methods):
         good = {name: sample(kind) for name, kind in fields}
         for name, kind in fields:
             for wrong in ({'a': 1}, [1], 1.5, -(2 ** 63) - 1):
+                if wrong == [1] and kind.endswith('[]int'):
+                    continue
                 yield (f'{method} with {name} = {wrong!r}',
                        encode({'method': method, 'parameters': {**good, name: wrong}}), 'error')
             if not kind.startswith('?'):
