@@ -60,7 +60,9 @@ struct FuseSlot {
         constexpr size_t in_head = sizeof(fuse_write_in);
         const size_t have = std::min(sizeof(T), received - sizeof(fuse_in_header));
         std::memcpy(&value, head.data() + sizeof(fuse_in_header), std::min(have, in_head));
-        if (have > in_head) std::memcpy(reinterpret_cast<std::byte*>(&value) + in_head, data, have - in_head);
+        if constexpr (sizeof(T) > in_head) {
+            if (have > in_head) std::memcpy(reinterpret_cast<std::byte*>(&value) + in_head, data, have - in_head);
+        }
         return value;
     }
 };

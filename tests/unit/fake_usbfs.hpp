@@ -38,7 +38,7 @@ struct FakeKernel {
         const size_t setup = urb->type == USBDEVFS_URB_TYPE_CONTROL ? 8 : 0;
         urb->status = status;
         urb->actual_length = static_cast<int>(data.size());
-        std::memcpy(static_cast<std::byte*>(urb->buffer) + setup, data.data(), data.size());
+        std::copy(data.begin(), data.end(), static_cast<uint8_t*>(urb->buffer) + setup);
         submitted.remove(urb);
         completed.push_back(urb);
     }

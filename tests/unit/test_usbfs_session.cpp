@@ -113,7 +113,7 @@ TEST_CASE("a URB to the host brings its data and its results, and nothing else i
             CHECK(reaped.status == (length > 0 ? -EREMOTEIO : 0));
             CHECK(reaped.actual_length == static_cast<int>(data.size()));
             CHECK(reaped.usercontext == reinterpret_cast<void*>(0x77));
-            CHECK(std::memcmp(stand.process.at(data_address), data.data(), data.size()) == 0);
+            CHECK(std::equal(data.begin(), data.end(), reinterpret_cast<uint8_t*>(stand.process.at(data_address))));
             size_t changed = 0;
             for (size_t i = 0; i < before.size(); ++i) {
                 const uint64_t address = FakeProcess::base + i;
