@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <optional>
-#include <thread>
 
 #include <fcntl.h>
 #include <fmt/format.h>

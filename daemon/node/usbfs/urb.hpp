@@ -66,7 +66,7 @@ class BufferPool {
 
 class Urb {
  public:
-    /// `user_address`: of the caller's URB. `control_in`: of a control URB with data to the host.
+    /// `user_address`: of the caller's URB. `to_host`: its data, if it has any, go there.
     Urb(BufferPool& pool, BufferPool::Buffer buffer, const UrbHeader& header, std::vector<IsoPacket> packets,
         Layout layout, uint64_t user_address, bool to_host);
     ~Urb();
