@@ -4,9 +4,11 @@
 
 #include "base/file.hpp"
 #include "daemon/state_db.hpp"
+#include "tests/unit/run_sql.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 using namespace storctl;
+using test::run_sql;
 using namespace storctl::usbarb;
 using storctl::test::TemporaryFolder;
 
@@ -16,14 +18,6 @@ StateDb open_or_fail(const std::string& path) {
     auto db = StateDb::open(path);
     REQUIRE_MESSAGE(db.has_value(), db.error().message());
     return std::move(*db);
-}
-
-void run_sql(const std::string& path, const char* sql) {
-    sqlite3* raw = nullptr;
-    REQUIRE(sqlite3_open(path.c_str(), &raw) == SQLITE_OK);
-    char* message = nullptr;
-    CHECK_MESSAGE(sqlite3_exec(raw, sql, nullptr, nullptr, &message) == SQLITE_OK, message);
-    sqlite3_close(raw);
 }
 
 ClaimRecord full_claim(ClaimId id) {

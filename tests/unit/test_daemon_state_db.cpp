@@ -10,10 +10,12 @@
 
 #include "base/file.hpp"
 #include "daemon/state_db.hpp"
+#include "tests/unit/run_sql.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 using namespace storctl;
 using storctl::test::TemporaryFolder;
+using test::run_sql;
 
 namespace {
 
@@ -57,13 +59,6 @@ NodeRecord sample_usb_node(const std::string& name) {
 }
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-void run_sql(const std::string& path, const char* sql) {
-    sqlite3* raw = nullptr;
-    REQUIRE(sqlite3_open(path.c_str(), &raw) == SQLITE_OK);
-    CHECK(sqlite3_exec(raw, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
-    sqlite3_close(raw);
-}
 
 }  // namespace
 

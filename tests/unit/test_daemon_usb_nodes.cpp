@@ -1,24 +1,12 @@
 // Nodes over USB devices being made and removed.
 
-#include <sqlite3.h>
-
+#include "tests/unit/run_sql.hpp"
 #include "tests/unit/usb_node_host.hpp"
 
 using namespace storctl;
 using namespace storctl::test;
 using Strings = std::vector<std::string>;
 using Actions = std::vector<Action>;
-
-namespace {
-
-void run_sql(const std::string& path, const char* sql) {
-    sqlite3* raw = nullptr;
-    REQUIRE(sqlite3_open(path.c_str(), &raw) == SQLITE_OK);
-    CHECK(sqlite3_exec(raw, sql, nullptr, nullptr, nullptr) == SQLITE_OK);
-    sqlite3_close(raw);
-}
-
-}  // namespace
 
 TEST_CASE("a node is made together with its claim, and its removal brings the drivers back") {
     UsbNodeHost host;
