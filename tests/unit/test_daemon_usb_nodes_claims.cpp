@@ -156,6 +156,7 @@ TEST_CASE("what a stord that was killed left half done is brought together by th
     REQUIRE(host.create("token", "1-1").error.empty());
     const auto claim = stored_claim(host);
     host.machine.jobs.clear();
+    bool gone_before = false;  // outlives the subcase that sets it: more jobs come when the node is made again
     SUBCASE("the claim was there, its node not yet, or not any more") {
         REQUIRE(host->db().remove_node("token").has_value());
         ::kill(host.started[0], SIGKILL);
@@ -170,7 +171,6 @@ TEST_CASE("what a stord that was killed left half done is brought together by th
         auto ending = claim;
         ending.state = usbarb::ClaimState::releasing;
         REQUIRE(host->db().change_claims({ending}, {}).has_value());
-        bool gone_before = false;
         host.machine.before_job = [&](const Job&) { gone_before = host.stored_nodes().empty() && !host.runs(); };
         host.start();
         CHECK(host->wait([&] { return !host.machine.jobs.empty(); }));
