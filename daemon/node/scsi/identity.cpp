@@ -28,8 +28,7 @@ Result<void> check(const Identity& identity, const Geometry& geometry, const Lim
     if (identity.target_ports == 0) return invalid("no target port");
     if (limits.compare_blocks > 255) return invalid("COMPARE AND WRITE of more than 255 blocks");
     if (limits.scratch_bytes < geometry.block_bytes) return invalid("scratch memory of less than a block");
-    if (limits.transfer_bytes != 0 && limits.transfer_bytes < geometry.block_bytes)
-        return invalid("transfers of less than a block");
+    if (limits.transfer_bytes < geometry.block_bytes) return invalid("transfers of less than a block");
     return {};
 }
 

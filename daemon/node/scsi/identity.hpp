@@ -37,7 +37,7 @@ struct Geometry {
 };
 
 struct Limits {
-    uint64_t transfer_bytes = 128 << 10;  ///< of one READ or WRITE; 0: whatever a CDB can say
+    uint64_t transfer_bytes = 128 << 10;  ///< of one READ or WRITE
     uint64_t optimal_transfer_bytes = 128 << 10;
     uint32_t unmap_blocks = 0xffffffff;  ///< of one UNMAP
     uint32_t unmap_descriptors = 256;
