@@ -2,6 +2,7 @@
 // A SCSI disk in memory around the logical unit: carries out its operations at once or when told to, and checks that
 // each lies inside the disk. Used by unit tests and the fuzz target.
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -79,7 +80,8 @@ class ScsiDisk {
         if (shape.direction == scsi::Direction::in) command->data.resize(std::min<uint64_t>(shape.bytes, room));
         if (shape.direction == scsi::Direction::out) {
             command->data.resize(std::min<uint64_t>(shape.bytes, data_out.size()));
-            std::memcpy(command->data.data(), data_out.data(), command->data.size());
+            std::transform(data_out.begin(), data_out.begin() + static_cast<long>(command->data.size()),
+                           command->data.begin(), [](uint8_t byte) { return std::byte{byte}; });
         }
         command->scratch.resize(shape.scratch_bytes);
         command->task.nexus = &nexus;

@@ -337,6 +337,18 @@ TEST_CASE("UNMAP") {
     CHECK(stand.disk.operations.size() == 2);
 }
 
+TEST_CASE("a disk that becomes smaller under a command") {
+    Stand stand;
+    stand.disk.fault = [&](const Operation&) {
+        stand.disk.unit->resize(6);
+        return std::nullopt;
+    };
+    const auto verify = stand.run(ten(0x2f, 0, 16));
+    CHECK(verify->code() == S::logical_block_address_out_of_range);
+    CHECK(information(*verify) == 6);
+    CHECK(stand.disk.operations.size() == 1);
+}
+
 TEST_CASE("SYNCHRONIZE CACHE and PRE-FETCH") {
     Stand stand;
     for (const uint8_t flags : {0, 2}) {
@@ -403,4 +415,16 @@ TEST_CASE("read-only disks and openers write nothing") {
         stand->good(ten(0x35, 0, 0));
         CHECK((stand->run({0x1a, 0, 0x3f, 0, 255, 0})->answer()[2] & 0x80) != 0);
     }
+    // An opener who only reads does not change the disk for others either; on a read-only disk that is nobody's loss.
+    const std::vector<Bytes> others = {
+        {0x15, 0x10, 0, 0, 0, 0}, {0x1b, 0, 0, 0, 4, 0}, {0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0}};
+    Bytes registration(24);
+    registration[15] = 1;
+    for (const auto& cdb : others) {
+        opener.refused(cdb, S::write_protected, registration, SenseKey::data_protect);
+        disk.good(cdb, registration);
+    }
+    CHECK(opener.disk.unit->reservations() == ReservationState{});
+    opener.good({0x1b, 0, 0, 0, 1, 0});
+    opener.good({0x1d, 4, 0, 0, 0, 0});
 }

@@ -1,5 +1,4 @@
-// Persistent reservations: the life of each type, what each service action does and tells, and the tables of SPC-5 and
-// SBC-4 of what a reservation leaves to whom.
+// Persistent reservations: the life of each type, what each service action does and tells.
 
 #include <algorithm>
 #include <map>
@@ -7,7 +6,7 @@
 
 #include <doctest/doctest.h>
 
-#include "tests/unit/scsi_reserve.hpp"
+#include "tests/unit/scsi_reserve_stand.hpp"
 
 using namespace storctl::node::scsi;
 using namespace storctl::test;
@@ -17,78 +16,13 @@ namespace {
 using S = AdditionalSense;
 using T = ReservationType;
 
-constexpr T types[] = {T::write_exclusive,
-                       T::exclusive_access,
-                       T::write_exclusive_registrants_only,
-                       T::exclusive_access_registrants_only,
-                       T::write_exclusive_all_registrants,
-                       T::exclusive_access_all_registrants};
-
-const Bytes test_unit_ready = Bytes(6);
-
-struct Stand {
-    ScsiDisk disk;
-    std::shared_ptr<Nexus> a, b, c, reader;
-
-    explicit Stand(uint16_t ports = 1)
-        : disk(configuration(ports)),
-          a(disk.attach("a")),
-          b(disk.attach("b")),
-          c(disk.attach("c")),
-          reader(disk.attach("reader")) {}
-    static UnitConfiguration configuration(uint16_t ports) {
-        auto out = scsi_configuration();
-        out.identity.target_ports = ports;
-        out.limits.registrations = 4;
-        return out;
-    }
-    auto send(Nexus& nexus, Reserve action, ReserveParameters parameters, uint8_t type = 0) {
-        const auto list = reserve_list(parameters);
-        return disk.run(nexus, reserve_cdb(action, list.size(), type), list);
-    }
-    Status out(Nexus& nexus, Reserve action, ReserveParameters parameters, uint8_t type = 0) {
-        return send(nexus, action, std::move(parameters), type)->task.status;
-    }
-    void good(Nexus& nexus, Reserve action, ReserveParameters parameters, uint8_t type = 0) {
-        REQUIRE(out(nexus, action, std::move(parameters), type) == Status::good);
-    }
-    /// a, b and c with the keys 1, 2 and 3; a reserves.
-    void begin(std::optional<T> type) {
-        good(*a, Reserve::register_key, {.service_key = 1});
-        good(*b, Reserve::register_key, {.service_key = 2});
-        good(*c, Reserve::register_key, {.service_key = 3});
-        if (type) good(*a, Reserve::reserve, {.key = 1}, static_cast<uint8_t>(*type));
-    }
-    /// The next unit attention of a nexus, if there is one.
-    S told(Nexus& nexus) {
-        const auto command = disk.run(nexus, test_unit_ready);
-        return command->task.status == Status::good ? S::no_additional_sense_information : command->code();
-    }
-    /// Asked by one who is told nothing.
-    Bytes in(uint8_t action, uint16_t length = 0xffff) {
-        Bytes cdb = {0x5e, action, 0, 0, 0, 0, 0};
-        append_be(cdb, length, 2);
-        cdb.push_back(0);
-        const auto command = disk.run(*reader, cdb);
-        REQUIRE(command->task.status == Status::good);
-        return command->answer();
-    }
-    const ReservationState& state() const { return disk.unit->reservations(); }
-    std::vector<uint64_t> keys() {
-        const auto data = in(0);
-        std::vector<uint64_t> out;
-        for (size_t at = 8; at < data.size(); at += 8) out.push_back(get_be64(data, at));
-        return out;
-    }
-};
-
 constexpr S nothing = S::no_additional_sense_information;
 using Keys = std::vector<uint64_t>;
 
 }  // namespace
 
 TEST_CASE("REGISTER") {
-    Stand stand;
+    ReserveStand stand;
     CHECK(stand.out(*stand.a, Reserve::register_key, {.key = 9, .service_key = 1}) == Status::reservation_conflict);
     stand.good(*stand.a, Reserve::register_key, {.service_key = 1});
     CHECK(stand.keys() == Keys{1});
@@ -112,7 +46,7 @@ TEST_CASE("REGISTER") {
 }
 
 TEST_CASE("registrations have a limit") {
-    Stand stand;
+    ReserveStand stand;
     stand.begin({});
     stand.good(*stand.disk.attach("d"), Reserve::register_key, {.service_key = 4});
     const auto command = stand.send(*stand.disk.attach("e"), Reserve::register_key, {.service_key = 5});
@@ -122,10 +56,10 @@ TEST_CASE("registrations have a limit") {
 }
 
 TEST_CASE("the life of each type") {
-    for (const T type : types) {
+    for (const T type : reservation_types) {
         CAPTURE(storctl::to_text(type));
         const auto code = static_cast<uint8_t>(type);
-        Stand stand;
+        ReserveStand stand;
         stand.begin({});
         const auto generation = stand.state().generation;
         CHECK(stand.in(1).size() == 8);
@@ -162,7 +96,7 @@ TEST_CASE("the life of each type") {
 }
 
 TEST_CASE("RESERVE of what is no scope or type") {
-    Stand stand;
+    ReserveStand stand;
     stand.begin({});
     for (const uint8_t code : {0, 2, 4, 9, 15})
         CHECK(stand.send(*stand.a, Reserve::reserve, {.key = 1}, code)->code() == S::invalid_field_in_cdb);
@@ -171,9 +105,9 @@ TEST_CASE("RESERVE of what is no scope or type") {
 }
 
 TEST_CASE("a holder who unregisters") {
-    for (const T type : types) {
+    for (const T type : reservation_types) {
         CAPTURE(storctl::to_text(type));
-        Stand stand;
+        ReserveStand stand;
         stand.begin(type);
         stand.good(*stand.a, Reserve::register_key, {.key = 1});
         CHECK(stand.state().type.has_value() == for_all_registrants(type));
@@ -188,7 +122,7 @@ TEST_CASE("a holder who unregisters") {
 }
 
 TEST_CASE("CLEAR") {
-    Stand stand;
+    ReserveStand stand;
     stand.begin(T::exclusive_access);
     CHECK(stand.out(*stand.b, Reserve::clear, {.key = 1}) == Status::reservation_conflict);
     stand.good(*stand.b, Reserve::clear, {.key = 2});
@@ -200,11 +134,11 @@ TEST_CASE("CLEAR") {
 }
 
 TEST_CASE("PREEMPT of the reservation") {
-    for (const T type : types) {
-        for (const T next : types) {
+    for (const T type : reservation_types) {
+        for (const T next : reservation_types) {
             CAPTURE(storctl::to_text(type));
             CAPTURE(storctl::to_text(next));
-            Stand stand;
+            ReserveStand stand;
             stand.begin(type);
             const uint64_t victim = for_all_registrants(type) ? 0 : 1;
             stand.good(*stand.b, Reserve::preempt, {.key = 2, .service_key = victim}, static_cast<uint8_t>(next));
@@ -221,7 +155,7 @@ TEST_CASE("PREEMPT of the reservation") {
 }
 
 TEST_CASE("PREEMPT of registrations") {
-    Stand stand;
+    ReserveStand stand;
     SUBCASE("of others") {
         stand.begin(T::write_exclusive);
         stand.good(*stand.b, Reserve::preempt, {.key = 2, .service_key = 3}, 3);
@@ -252,7 +186,7 @@ TEST_CASE("PREEMPT of registrations") {
 }
 
 TEST_CASE("SPEC_I_PT registers others, known or not") {
-    Stand stand;
+    ReserveStand stand;
     const std::string b = "iqn.2026-01.test:b", far = "iqn.far,i,0x1234";
     stand.good(*stand.a, Reserve::register_key, {.service_key = 7, .flags = 8, .initiators = {b, far}});
     CHECK(stand.keys() == Keys{7, 7, 7});
@@ -268,7 +202,7 @@ TEST_CASE("SPEC_I_PT registers others, known or not") {
 }
 
 TEST_CASE("parameter lists of wrong lengths") {
-    Stand stand;
+    ReserveStand stand;
     const auto list = reserve_list({.service_key = 1});
     const auto length_error = [&](const Bytes& data, size_t stated) {
         const auto command = stand.disk.run(*stand.a, reserve_cdb(Reserve::register_key, stated), data);
@@ -292,7 +226,7 @@ TEST_CASE("parameter lists of wrong lengths") {
 }
 
 TEST_CASE("ALL_TG_PT registers on every target port") {
-    Stand stand(3);
+    ReserveStand stand(3);
     stand.good(*stand.a, Reserve::register_key, {.service_key = 7, .flags = 4});
     CHECK(stand.keys() == Keys{7, 7, 7});
     const auto other_port = *stand.disk.unit->attach({"iqn.2026-01.test:a", 3}, {.power_on = false});
@@ -304,7 +238,7 @@ TEST_CASE("ALL_TG_PT registers on every target port") {
 }
 
 TEST_CASE("REGISTER AND MOVE") {
-    Stand stand;
+    ReserveStand stand;
     stand.begin(T::write_exclusive);
     const auto move = [&](Nexus& from, const Bytes& list) {
         return stand.disk.run(from, reserve_cdb(Reserve::register_and_move, list.size()), list);
@@ -324,7 +258,7 @@ TEST_CASE("REGISTER AND MOVE") {
     CHECK(stand.state().persists);
     CHECK(stand.b->standing() == Standing::unregistered);
 
-    Stand all;
+    ReserveStand all;
     all.begin(T::write_exclusive_all_registrants);
     const auto list = move_list(1, 5, 0, 1, b);
     CHECK(all.disk.run(*all.a, reserve_cdb(Reserve::register_and_move, list.size()), list)->task.status ==
@@ -332,7 +266,7 @@ TEST_CASE("REGISTER AND MOVE") {
 }
 
 TEST_CASE("PERSISTENT RESERVE IN") {
-    Stand stand;
+    ReserveStand stand;
     CHECK(stand.in(2) == Bytes{0, 8, 0x0d, 0x80, 0xea, 0x01, 0, 0});
     stand.good(*stand.a, Reserve::register_key, {.service_key = 0x1122334455667788, .flags = 1});
     CHECK(stand.in(2)[3] == 0x81);
@@ -378,7 +312,7 @@ TEST_CASE("TransportIDs") {
 }
 
 TEST_CASE("what is left after a loss of power") {
-    Stand stand;
+    ReserveStand stand;
     stand.begin(T::write_exclusive);
     auto left = after_power_loss(stand.state());
     CHECK(left.registrations.empty());
@@ -389,7 +323,7 @@ TEST_CASE("what is left after a loss of power") {
     CHECK(left.registrations == stand.state().registrations);
     CHECK(left.holder == stand.state().holder);
     CHECK(left.generation == 0);
-    auto configuration = Stand::configuration(1);
+    auto configuration = ReserveStand::configuration(1);
     configuration.reservations = left;
     ScsiDisk again(configuration);
     CHECK(again.attach("a")->standing() == Standing::holder);
@@ -414,151 +348,12 @@ TEST_CASE("stored states that do not hold together are refused") {
     CHECK_FALSE(check(ReservationState{.type = static_cast<T>(2), .holder = a.nexus, .registrations = {a}}));
 }
 
-namespace {
-
-/// The tables' lines: free, as reads, as changes. START STOP UNIT has two.
-struct Line {
-    const char* name;
-    Bytes cdb;
-    char column;  // F: allowed; R: allowed but for Exclusive Access; C: conflict
-};
-
-Bytes cdb_of(std::initializer_list<uint8_t> head, size_t length) {
-    Bytes out(head);
-    out.resize(length);
-    return out;
-}
-
-const std::vector<Line>& lines() {
-    static const std::vector<Line> all = {
-        {"TEST UNIT READY", cdb_of({0x00}, 6), 'F'},
-        {"REQUEST SENSE", cdb_of({0x03}, 6), 'F'},
-        {"READ(6)", cdb_of({0x08, 0, 0, 0, 1}, 6), 'R'},
-        {"WRITE(6)", cdb_of({0x0a, 0, 0, 0, 1}, 6), 'C'},
-        {"INQUIRY", cdb_of({0x12}, 6), 'F'},
-        {"MODE SELECT(6)", cdb_of({0x15, 0x10}, 6), 'C'},
-        {"MODE SENSE(6)", cdb_of({0x1a, 0, 0x3f}, 6), 'R'},
-        {"START STOP UNIT, START", cdb_of({0x1b, 0, 0, 0, 1}, 6), 'F'},
-        {"START STOP UNIT, stop", cdb_of({0x1b, 0, 0, 0, 0}, 6), 'C'},
-        {"START STOP UNIT, power condition", cdb_of({0x1b, 0, 0, 0, 0x11}, 6), 'C'},
-        {"SEND DIAGNOSTIC", cdb_of({0x1d, 4}, 6), 'C'},
-        {"READ CAPACITY(10)", cdb_of({0x25}, 10), 'F'},
-        {"READ(10)", cdb_of({0x28, 0, 0, 0, 0, 0, 0, 0, 1}, 10), 'R'},
-        {"WRITE(10)", cdb_of({0x2a, 0, 0, 0, 0, 0, 0, 0, 1}, 10), 'C'},
-        {"WRITE AND VERIFY(10)", cdb_of({0x2e, 0, 0, 0, 0, 0, 0, 0, 1}, 10), 'C'},
-        {"VERIFY(10)", cdb_of({0x2f, 0, 0, 0, 0, 0, 0, 0, 1}, 10), 'R'},
-        {"VERIFY(10) with data", cdb_of({0x2f, 2, 0, 0, 0, 0, 0, 0, 1}, 10), 'R'},
-        {"PRE-FETCH(10)", cdb_of({0x34}, 10), 'R'},
-        {"SYNCHRONIZE CACHE(10)", cdb_of({0x35}, 10), 'C'},
-        {"WRITE SAME(10)", cdb_of({0x41, 0, 0, 0, 0, 0, 0, 0, 1}, 10), 'C'},
-        {"UNMAP", cdb_of({0x42}, 10), 'C'},
-        {"LOG SENSE", cdb_of({0x4d, 0, 0x40}, 10), 'F'},
-        {"MODE SELECT(10)", cdb_of({0x55, 0x10}, 10), 'C'},
-        {"MODE SENSE(10)", cdb_of({0x5a, 0, 0x3f}, 10), 'R'},
-        {"READ KEYS", cdb_of({0x5e, 0}, 10), 'F'},
-        {"READ RESERVATION", cdb_of({0x5e, 1}, 10), 'F'},
-        {"REPORT CAPABILITIES", cdb_of({0x5e, 2}, 10), 'F'},
-        {"READ FULL STATUS", cdb_of({0x5e, 3}, 10), 'F'},
-        {"READ(16)", cdb_of({0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 16), 'R'},
-        {"COMPARE AND WRITE", cdb_of({0x89, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 16), 'C'},
-        {"WRITE(16)", cdb_of({0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 16), 'C'},
-        {"WRITE AND VERIFY(16)", cdb_of({0x8e, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 16), 'C'},
-        {"VERIFY(16)", cdb_of({0x8f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 16), 'R'},
-        {"PRE-FETCH(16)", cdb_of({0x90}, 16), 'R'},
-        {"SYNCHRONIZE CACHE(16)", cdb_of({0x91}, 16), 'C'},
-        {"WRITE SAME(16)", cdb_of({0x93, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 16), 'C'},
-        {"READ CAPACITY(16)", cdb_of({0x9e, 0x10}, 16), 'F'},
-        {"GET LBA STATUS", cdb_of({0x9e, 0x12}, 16), 'R'},
-        {"REPORT LUNS", cdb_of({0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16}, 12), 'F'},
-        {"REPORT SUPPORTED OPERATION CODES", cdb_of({0xa3, 0x0c}, 12), 'R'},
-        {"REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", cdb_of({0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0, 16}, 12), 'R'},
-        {"READ(12)", cdb_of({0xa8, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 12), 'R'},
-        {"WRITE(12)", cdb_of({0xaa, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 12), 'C'},
-        {"WRITE AND VERIFY(12)", cdb_of({0xae, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 12), 'C'},
-        {"VERIFY(12)", cdb_of({0xaf, 0, 0, 0, 0, 0, 0, 0, 0, 1}, 12), 'R'},
-    };
-    return all;
-}
-
-enum class Who { holder, registered, unregistered };
-
-/// The columns of SPC-5's table: of the plain types "from any I_T nexus", else by registration.
-bool allowed(T type, Who who, char column) {
-    if (who == Who::holder || column == 'F') return true;
-    const bool exclusive_access = type == T::exclusive_access || type == T::exclusive_access_registrants_only ||
-                                  type == T::exclusive_access_all_registrants;
-    const bool plain = type == T::write_exclusive || type == T::exclusive_access;
-    if (!plain && who == Who::registered) return true;
-    return column == 'R' && !exclusive_access;
-}
-
-}  // namespace
-
-TEST_CASE("every type, every command, everybody") {
-    std::map<const CommandRow*, int> seen;
-    for (const T type : types) {
-        for (const Who who : {Who::holder, Who::registered, Who::unregistered}) {
-            for (const auto& line : lines()) {
-                CAPTURE(storctl::to_text(type));
-                CAPTURE(static_cast<int>(who));
-                CAPTURE(line.name);
-                Stand stand;
-                stand.begin(type);
-                const auto stranger = stand.disk.attach("stranger");
-                Nexus& nexus = who == Who::holder ? *stand.a : who == Who::registered ? *stand.b : *stranger;
-                stand.disk.operations.clear();
-                const auto before = stand.disk.memory;
-                const auto command = stand.disk.run(nexus, line.cdb, Bytes(1024));
-                const bool conflict = command->task.status == Status::reservation_conflict;
-                CHECK(conflict == !allowed(type, who, line.column));
-                if (conflict) {
-                    CHECK(stand.disk.operations.empty());
-                    CHECK(stand.disk.memory == before);
-                    CHECK(command->task.sense.empty());
-                }
-                ++seen[find_command(line.cdb, stand.disk.unit->geometry()).row];
-            }
-        }
-    }
-    for (const auto& row : all_commands()) {
-        CAPTURE(int{row.opcode});
-        CHECK((seen.contains(&row) || row.command == Command::persistent_reserve_out));
-    }
-}
-
-TEST_CASE("every type, every service action, everybody") {
-    for (const T type : types) {
-        for (const Who who : {Who::holder, Who::registered, Who::unregistered}) {
-            for (int action = 0; action < 8; ++action) {
-                CAPTURE(storctl::to_text(type));
-                CAPTURE(static_cast<int>(who));
-                CAPTURE(action);
-                Stand stand;
-                stand.begin(type);
-                const auto stranger = stand.disk.attach("stranger");
-                Nexus& nexus = who == Who::holder ? *stand.a : who == Who::registered ? *stand.b : *stranger;
-                const uint64_t key = who == Who::holder ? 1 : who == Who::registered ? 2 : 0;
-                const auto service = static_cast<Reserve>(action);
-                const auto list = service == Reserve::register_and_move ? move_list(key, 8, 0, 1, "iqn.new")
-                                                                        : reserve_list({.key = key, .service_key = 3});
-                const auto command =
-                    stand.disk.run(nexus, reserve_cdb(service, list.size(), static_cast<uint8_t>(type)), list);
-                bool expected = who == Who::unregistered;
-                if (service == Reserve::register_key || service == Reserve::register_and_ignore) expected = false;
-                if (service == Reserve::reserve && who == Who::registered) expected = !for_all_registrants(type);
-                if (service == Reserve::register_and_move) expected = who != Who::holder || for_all_registrants(type);
-                CHECK(command->task.status == (expected ? Status::reservation_conflict : Status::good));
-            }
-        }
-    }
-}
-
 TEST_CASE("random service actions keep the state whole") {
     const uint64_t seed = std::random_device{}();
     MESSAGE("seed " << seed);
     CAPTURE(seed);
     std::mt19937_64 random(seed);
-    Stand stand(2);
+    ReserveStand stand(2);
     const auto second = *stand.disk.unit->attach({"iqn.2026-01.test:a", 2}, {.power_on = false});
     Nexus* const nexuses[] = {stand.a.get(), stand.b.get(), stand.c.get(), second.get()};
     int done = 0;

@@ -84,12 +84,7 @@ Next LogicalUnit::start(Task& task) {
     if (stopped_ && (row->touches_medium || row->command == Command::test_unit_ready))
         return fail(task, {.key = SenseKey::not_ready,
                            .code = AdditionalSense::logical_unit_not_ready_initializing_command_required});
-    if (changes_medium(row->command) && write_protected(*task.nexus)) {
-        const bool software = mode_.software_write_protect && !geometry_.read_only && task.nexus->writable_;
-        return fail(task, {.key = SenseKey::data_protect,
-                           .code = software ? AdditionalSense::logical_unit_software_write_protected
-                                            : AdditionalSense::write_protected});
-    }
+    if (const auto sense = protected_from(*task.nexus, *row, access_of(*row, task.cdb))) return fail(task, *sense);
     return row->touches_medium ? begin_medium(task) : answer(task);
 }
 
@@ -162,6 +157,17 @@ void LogicalUnit::tell(Attention attention, const Nexus* but) {
 
 bool LogicalUnit::write_protected(const Nexus& nexus) const {
     return geometry_.read_only || mode_.software_write_protect || !nexus.writable_;
+}
+
+/// A nexus that only reads changes neither the medium nor what others meet: modes, reservations, a stop.
+std::optional<Sense> LogicalUnit::protected_from(const Nexus& nexus, const CommandRow& row, Access access) const {
+    const bool harmless = row.command == Command::synchronize_cache || row.command == Command::send_diagnostic;
+    const bool changes = (access == Access::changes || access == Access::decides) && !harmless;
+    if (changes && (!nexus.writable_ || (geometry_.read_only && changes_medium(row.command))))
+        return Sense{.key = SenseKey::data_protect, .code = AdditionalSense::write_protected};
+    if (mode_.software_write_protect && changes_medium(row.command))
+        return Sense{.key = SenseKey::data_protect, .code = AdditionalSense::logical_unit_software_write_protected};
+    return std::nullopt;
 }
 
 void LogicalUnit::fly(Task& task, Task::Phase phase) {

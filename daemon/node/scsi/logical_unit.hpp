@@ -110,6 +110,7 @@ class LogicalUnit {
     void abort(Task& task);
     void tell(Attention attention, const Nexus* but = nullptr);
     bool write_protected(const Nexus& nexus) const;
+    std::optional<Sense> protected_from(const Nexus& nexus, const CommandRow& row, Access access) const;
 
     Identity identity_;
     Geometry geometry_;

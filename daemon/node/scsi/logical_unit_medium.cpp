@@ -1,10 +1,14 @@
 // Commands that touch the medium. Each checks its CDB against table, limits and capacity, enters its range of blocks,
 // and then is a chain of operations: `first_operation` begins it, `next_operation` goes on with it after each.
 //
-//   READ                [flush if FUA] read                    WRITE              write
-//   VERIFY              read, compare, ... through scratch     WRITE AND VERIFY   write with FUA, then as VERIFY
-//   COMPARE AND WRITE   read, compare, write                   WRITE SAME         zeroes or discard; or writes of
-//   scratch UNMAP               discard of each descriptor             SYNCHRONIZE CACHE  flush
+//   READ                flush if FUA, read
+//   WRITE               write
+//   VERIFY              read of a piece into scratch, compare, and again
+//   WRITE AND VERIFY    write with FUA, then as VERIFY
+//   COMPARE AND WRITE   read into scratch, compare, write
+//   WRITE SAME          zeroes or discard, flush if there is no cache; or writes of scratch
+//   UNMAP               discard of each descriptor
+//   SYNCHRONIZE CACHE   flush
 
 #include <algorithm>
 #include <cassert>
@@ -12,17 +16,12 @@
 
 #include "daemon/node/scsi/logical_unit.hpp"
 #include "daemon/node/scsi/medium_errors.hpp"
+#include "daemon/node/scsi/medium_fields.hpp"
 #include "daemon/node/scsi/reports.hpp"
 
 namespace storctl::node::scsi {
 
 namespace {
-
-constexpr uint8_t fua_bit = 0x08, unmap_bit = 0x08;
-
-bool fua(const CommandRow& row, ByteView cdb) { return row.length != 6 && (cdb[1] & fua_bit) != 0; }
-uint8_t byte_check(ByteView cdb) { return cdb[1] >> 1 & 3; }
-bool no_data_out(const CommandRow& row, ByteView cdb) { return row.length == 16 && (cdb[1] & 0x01) != 0; }  // NDOB
 
 /// First byte where they differ, else `bytes`.
 size_t first_difference(const std::byte* a, const std::byte* b, size_t bytes) {
@@ -52,76 +51,6 @@ UnmapList unmap_list(ByteView parameters) {
 }
 
 }  // namespace
-
-std::optional<Sense> LogicalUnit::check_flags(const Task& task) const {
-    const auto& cdb = task.cdb;
-    const bool protects = task.row_->length != 6;
-    switch (task.row_->command) {
-        case Command::read:
-        case Command::write:
-        case Command::compare_and_write:
-            break;
-        case Command::write_and_verify:
-            if (byte_check(cdb) >= 2) return invalid_field_in_cdb(1, 2);
-            break;
-        case Command::verify:
-            if (byte_check(cdb) == 2) return invalid_field_in_cdb(1, 2);
-            break;
-        case Command::write_same:
-            if ((cdb[1] & 0x10) != 0) return invalid_field_in_cdb(1, 4);  // ANCHOR
-            if ((cdb[1] & unmap_bit) != 0 && !geometry_.thin) return invalid_field_in_cdb(1, 3);
-            if ((cdb[1] & 0x06) != 0) return invalid_field_in_cdb(1, (cdb[1] & 0x04) != 0 ? 2 : 1);  // PBDATA, LBDATA
-            break;
-        case Command::pre_fetch:
-        case Command::synchronize_cache:
-        case Command::unmap:
-        case Command::get_lba_status:
-        case Command::test_unit_ready:
-        case Command::request_sense:
-        case Command::inquiry:
-        case Command::mode_select:
-        case Command::mode_sense:
-        case Command::start_stop_unit:
-        case Command::send_diagnostic:
-        case Command::read_capacity_10:
-        case Command::read_capacity_16:
-        case Command::log_sense:
-        case Command::persistent_reserve_in:
-        case Command::persistent_reserve_out:
-        case Command::report_luns:
-        case Command::report_supported_operation_codes:
-        case Command::report_supported_task_management_functions:
-            return std::nullopt;
-    }
-    // RDPROTECT, WRPROTECT, VRPROTECT: the medium has no protection information
-    if (protects && (cdb[1] & 0xe0) != 0) return invalid_field_in_cdb(1, 7);
-    return std::nullopt;
-}
-
-std::optional<Sense> LogicalUnit::check_length(const Task& task) const {
-    const uint64_t blocks = task.range_.blocks;
-    const auto too_long = invalid_field_in_cdb(length_field(*task.row_));
-    const auto command = task.row_->command;
-    if (command == Command::compare_and_write && blocks > limits_.compare_blocks) return too_long;
-    // WSNZ, MAXIMUM WRITE SAME LENGTH
-    if (command == Command::write_same && (blocks == 0 || blocks > limits_.write_same_blocks)) return too_long;
-    const bool transfers = command == Command::read || command == Command::write ||
-                           command == Command::write_and_verify ||
-                           (command == Command::verify && byte_check(task.cdb) == 1);
-    if (transfers && medium_bytes(task) > limits_.transfer_bytes) return too_long;
-    const auto wanted = shape(task.cdb);
-    if (wanted.direction == Direction::out && task.data.size() < wanted.bytes)
-        return too_long;  // less came than the CDB says
-    return std::nullopt;
-}
-
-std::optional<Sense> LogicalUnit::check_medium(const Task& task) const {
-    if (auto sense = check_flags(task)) return sense;
-    const auto& [lba, blocks] = task.range_;
-    if (lba >= geometry_.blocks) return lba_out_of_range(lba);
-    if (blocks > geometry_.blocks - lba) return lba_out_of_range(geometry_.blocks);
-    return check_length(task);
-}
 
 Next LogicalUnit::begin_medium(Task& task) {
     const auto command = task.row_->command;
@@ -173,7 +102,7 @@ Next LogicalUnit::enter_range(Task& task, uint64_t first, uint64_t blocks, bool 
 Next LogicalUnit::first_operation(Task& task) {
     switch (task.row_->command) {
         case Command::read:
-            if (!fua(*task.row_, task.cdb)) return read_or_write(task);
+            if (!force_unit_access(*task.row_, task.cdb)) return read_or_write(task);
             task.phase_ = Task::Phase::flushing_first;
             return block(task, BlockOperation::flush, 0, 0, nullptr, false);
         case Command::write:
@@ -268,8 +197,8 @@ Next LogicalUnit::read_or_write(Task& task) {
         if (bytes == 0) return finish(task);
         return block(task, BlockOperation::read, 0, bytes, task.data.data(), false);
     }
-    const bool durable =
-        task.row_->command == Command::write_and_verify || fua(*task.row_, task.cdb) || !mode_.write_cache;
+    const bool durable = task.row_->command == Command::write_and_verify || force_unit_access(*task.row_, task.cdb) ||
+                         !mode_.write_cache;
     return block(task, BlockOperation::write, 0, medium_bytes(task), task.data.data(), durable);
 }
 
@@ -314,16 +243,15 @@ Next LogicalUnit::compared(Task& task) {
     std::memcpy(task.scratch.data(), task.data.data() + bytes, bytes);
     task.phase_ = Task::Phase::writing;
     return block(task, BlockOperation::write, 0, bytes, task.scratch.data(),
-                 fua(*task.row_, task.cdb) || !mode_.write_cache);
+                 force_unit_access(*task.row_, task.cdb) || !mode_.write_cache);
 }
 
 Next LogicalUnit::begin_write_same(Task& task) {
     const size_t block_bytes = geometry_.block_bytes;
     if (no_data_out(*task.row_, task.cdb) || all_zero(task.data.first(block_bytes))) {
-        const bool unmaps = (task.cdb[1] & unmap_bit) != 0;
         task.phase_ = Task::Phase::clearing;
-        return block(task, unmaps ? BlockOperation::discard : BlockOperation::write_zeroes, 0, medium_bytes(task),
-                     nullptr, false);
+        return block(task, unmaps(task.cdb) ? BlockOperation::discard : BlockOperation::write_zeroes, 0,
+                     medium_bytes(task), nullptr, false);
     }
     const uint64_t bytes = scratch_piece(task);
     for (uint64_t at = 0; at < bytes; at += block_bytes)
@@ -354,10 +282,13 @@ Next LogicalUnit::flush_last(Task& task) {
     return block(task, BlockOperation::flush, 0, 0, nullptr, false);
 }
 
-/// `first_byte` counts from the command's first block; a flush is of everything.
+/// `first_byte` counts from the command's first block; a flush is of everything. The disk may have become smaller since
+/// the command began.
 Next LogicalUnit::block(Task& task, BlockOperation kind, uint64_t first_byte, uint64_t length, std::byte* data,
                         bool durable) {
     const uint64_t base = kind == BlockOperation::flush ? 0 : task.range_.lba * geometry_.block_bytes;
+    if (base + first_byte + length > geometry_.blocks * geometry_.block_bytes)
+        return fail(task, lba_out_of_range(geometry_.blocks));
     task.operation = {.kind = kind, .fua = durable, .offset = base + first_byte, .length = length, .data = data};
     return Next::block;
 }

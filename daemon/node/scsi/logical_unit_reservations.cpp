@@ -2,7 +2,6 @@
 // from before, others of its kind wait. PREEMPT AND ABORT is answered when the commands that it aborted have ended.
 
 #include <algorithm>
-#include <cassert>
 #include <cerrno>
 
 #include "daemon/node/scsi/logical_unit.hpp"

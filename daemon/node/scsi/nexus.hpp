@@ -8,7 +8,7 @@
 namespace storctl::node::scsi {
 
 struct NexusOptions {
-    bool writable = true;  ///< else its writes are answered DATA PROTECT, WRITE PROTECTED
+    bool writable = true;  ///< else what it wants to change, reservations too, is answered WRITE PROTECTED
     bool power_on = true;  ///< its first command is told of a power on, as after a login
 };
 

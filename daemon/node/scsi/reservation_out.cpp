@@ -4,79 +4,14 @@
 #include <algorithm>
 
 #include "daemon/node/scsi/reservation_commands.hpp"
-#include "daemon/node/scsi/transport_id.hpp"
+#include "daemon/node/scsi/reservation_parameters.hpp"
 
 namespace storctl::node::scsi {
 
 namespace {
 
-enum class Action : uint8_t {
-    register_key = 0,
-    reserve = 1,
-    release = 2,
-    clear = 3,
-    preempt = 4,
-    preempt_and_abort = 5,
-    register_and_ignore = 6,
-    register_and_move = 7,
-};
-
 using Outcome = std::variant<ReservationChange, Sense, Status>;
 constexpr Status conflict = Status::reservation_conflict;
-
-constexpr size_t basic_bytes = 24, key_at = 0, service_key_at = 8, flags_at = 20, initiators_at = 28;
-constexpr uint8_t spec_i_pt_bit = 3, all_tg_pt_bit = 2, unregister_bit = 1;
-
-struct Parameters {
-    uint64_t key = 0;
-    uint64_t service_key = 0;
-    bool specify_initiators = false;  // SPEC_I_PT
-    bool all_target_ports = false;    // ALL_TG_PT
-    bool persists = false;            // APTPL
-    std::vector<std::string> initiators;
-    bool unregister = false;   // REGISTER AND MOVE: UNREG
-    uint16_t target_port = 0;  // REGISTER AND MOVE
-};
-
-Sense wrong_length() { return illegal_request(AdditionalSense::parameter_list_length_error); }
-
-std::variant<Parameters, Sense> parse_move(ByteView bytes) {
-    if (bytes.size() < basic_bytes) return wrong_length();
-    Parameters out{.key = get_be64(bytes, key_at), .service_key = get_be64(bytes, service_key_at)};
-    out.unregister = (bytes[17] >> unregister_bit & 1) != 0;
-    out.persists = (bytes[17] & 0x01) != 0;
-    out.target_port = get_be16(bytes, 18);
-    const auto rest = bytes.subspan(basic_bytes);
-    if (get_be32(bytes, 20) != rest.size()) return wrong_length();
-    auto initiator = decode_transport_id(rest);
-    if (!initiator || initiator->bytes != rest.size()) return invalid_field_in_parameter_list(basic_bytes);
-    out.initiators.push_back(std::move(initiator->initiator));
-    return out;
-}
-
-std::variant<Parameters, Sense> parse(Action action, ByteView bytes) {
-    if (action == Action::register_and_move) return parse_move(bytes);
-    if (bytes.size() < basic_bytes) return wrong_length();
-    Parameters out{.key = get_be64(bytes, key_at), .service_key = get_be64(bytes, service_key_at)};
-    const uint8_t flags = bytes[flags_at];
-    out.specify_initiators = (flags >> spec_i_pt_bit & 1) != 0;
-    out.all_target_ports = (flags >> all_tg_pt_bit & 1) != 0;
-    out.persists = (flags & 0x01) != 0;
-    if (!out.specify_initiators) {
-        if (bytes.size() != basic_bytes) return wrong_length();
-        return out;
-    }
-    if (action != Action::register_key) return invalid_field_in_parameter_list(flags_at, spec_i_pt_bit);
-    if (bytes.size() < initiators_at || get_be32(bytes, basic_bytes) != bytes.size() - initiators_at)
-        return wrong_length();
-    for (size_t at = initiators_at; at < bytes.size();) {
-        auto initiator = decode_transport_id(bytes.subspan(at));
-        if (!initiator) return invalid_field_in_parameter_list(at);
-        at += initiator->bytes;
-        out.initiators.push_back(std::move(initiator->initiator));
-    }
-    return out;
-}
 
 class Editor {
  public:
@@ -149,7 +84,7 @@ struct Call {
     const NexusName& from;
     const ReservationLimits& limits;
     ByteView cdb;
-    const Parameters& parameters;
+    const ReserveParameters& parameters;
 
     const Registration* own() const { return state.registration(from); }
     /// Registered, and with that key.
@@ -292,26 +227,26 @@ std::variant<ReservationChange, Sense, Status> persistent_reserve_out(const Rese
                                                                       const NexusName& from,
                                                                       const ReservationLimits& limits, ByteView cdb,
                                                                       ByteView parameters) {
-    const auto action = static_cast<Action>(cdb[1] & 0x1f);
-    const auto parsed = parse(action, parameters);
+    const auto action = static_cast<ReserveAction>(cdb[1] & 0x1f);
+    const auto parsed = parse_reserve_parameters(action, parameters);
     if (const auto* sense = std::get_if<Sense>(&parsed)) return *sense;
-    const Call call{state, from, limits, cdb, std::get<Parameters>(parsed)};
+    const Call call{state, from, limits, cdb, std::get<ReserveParameters>(parsed)};
     switch (action) {
-        case Action::register_key:
+        case ReserveAction::register_key:
             return register_key(call, false);
-        case Action::register_and_ignore:
+        case ReserveAction::register_and_ignore:
             return register_key(call, true);
-        case Action::reserve:
+        case ReserveAction::reserve:
             return reserve(call);
-        case Action::release:
+        case ReserveAction::release:
             return release(call);
-        case Action::clear:
+        case ReserveAction::clear:
             return clear(call);
-        case Action::preempt:
+        case ReserveAction::preempt:
             return preempt(call, false);
-        case Action::preempt_and_abort:
+        case ReserveAction::preempt_and_abort:
             return preempt(call, true);
-        case Action::register_and_move:
+        case ReserveAction::register_and_move:
             return register_and_move(call);
     }
     return invalid_field_in_cdb(1, 4);

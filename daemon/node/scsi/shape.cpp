@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "daemon/node/scsi/logical_unit.hpp"
+#include "daemon/node/scsi/medium_fields.hpp"
 
 namespace storctl::node::scsi {
 
@@ -63,7 +64,7 @@ Shape LogicalUnit::shape(ByteView cdb) const {
     const auto scratch = [&](uint64_t bytes) {
         return std::min<uint64_t>(bytes, limits_.scratch_bytes / block * block);
     };
-    const uint8_t check = cdb[1] >> 1 & 3;  // BYTCHK
+    const uint8_t check = byte_check(cdb);
     const auto range = block_range(*row, cdb);
     const uint64_t bytes = range.blocks * block;  // at most 32 bits of blocks of 64 KiB
     switch (row->command) {
@@ -84,7 +85,7 @@ Shape LogicalUnit::shape(ByteView cdb) const {
             return out;
         }
         case Command::write_same: {
-            if (row->length == 16 && (cdb[1] & 0x01) != 0) return {};  // NDOB
+            if (no_data_out(*row, cdb)) return {};
             return {.direction = Direction::out, .bytes = block, .scratch_bytes = scratch(bytes)};
         }
         case Command::compare_and_write:
