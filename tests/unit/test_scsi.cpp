@@ -386,7 +386,7 @@ TEST_CASE("LOG SENSE") {
     };
     CHECK(stand.good(sense(0, 0)) == Bytes{0, 0, 0, 2, 0, 0x2f});
     CHECK(stand.good(sense(0, 0xff)) == Bytes{0x40, 0xff, 0, 6, 0, 0, 0, 0xff, 0x2f, 0});
-    CHECK(stand.good(sense(0x2f, 0)) == Bytes{0x2f, 0, 0, 8, 0, 0, 3, 4, 0, 0, 0xff, 0});
+    CHECK(stand.good(sense(0x2f, 0)) == Bytes{0x2f, 0, 0, 8, 0, 0, 3, 4, 0, 0, 0xff, 0xff});
     stand.disk.unit->set_exception(static_cast<S>(0x5d10));
     CHECK(stand.good(sense(0x2f, 0))[8] == 0x5d);
     CHECK(stand.good({0x03, 0, 0, 0, 18, 0})[12] == 0x5d);

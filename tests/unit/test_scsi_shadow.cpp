@@ -234,3 +234,31 @@ TEST_CASE("every opcode, cut everywhere, with all bits set or none: refused, and
         return operation.kind == BlockOperation::flush || operation.kind == BlockOperation::read;
     }));
 }
+
+TEST_CASE("no CDB asks for more memory than the limits allow") {
+    const auto seed = fresh_seed();
+    MESSAGE("seed " << seed);
+    CAPTURE(seed);
+    std::mt19937_64 random(seed);
+    auto configuration = scsi_configuration(disk_blocks);
+    configuration.limits.transfer_bytes = 1 << 20;
+    configuration.limits.scratch_bytes = 100000;
+    ScsiDisk disk(configuration);
+    const auto rows = all_commands();
+    std::array<uint64_t, 3> most{};
+    for (int i = 0; i < 200000; ++i) {
+        Bytes cdb(16);
+        for (auto& byte : cdb) byte = static_cast<uint8_t>(random() % 4 == 0 ? random() : random() % 2 * 0xff);
+        const auto& row = rows[random() % rows.size()];
+        cdb[0] = row.opcode;
+        if (row.service_action) cdb[1] = *row.service_action;
+        const auto shape = disk.unit->shape(cdb);
+        auto& longest = most[static_cast<size_t>(shape.direction)];
+        longest = std::max(longest, shape.bytes);
+        REQUIRE(shape.scratch_bytes <= 100000);
+        REQUIRE((shape.direction != Direction::none || shape.bytes == 0));
+    }
+    CHECK(most[static_cast<size_t>(Direction::in)] <= 1 << 20);
+    CHECK(most[static_cast<size_t>(Direction::out)] <= 1 << 20);
+    CHECK(most[static_cast<size_t>(Direction::in)] > 1 << 16);
+}

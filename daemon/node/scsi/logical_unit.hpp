@@ -35,7 +35,7 @@ class LogicalUnit {
     /// must live as long as its tasks, and not longer than the unit.
     Result<std::shared_ptr<Nexus>> attach(const NexusName& name, NexusOptions options = {});
 
-    /// All zero for a CDB that will be refused; never more than the limits allow.
+    /// All zero for a CDB that will be refused for it; never more than the limits allow, for answers and lists 128 KiB.
     Shape shape(ByteView cdb) const;
 
     Next start(Task& task);

@@ -114,7 +114,7 @@ Reply log_sense(AdditionalSense exception, ByteView cdb) {
         // Parameter 0: format and linking 11b, 4 bytes: the exception, and a temperature that is not known
         append(out, std::array<uint8_t, 4>{0, 0, 0x03, 4});
         append_be(out, static_cast<uint16_t>(exception), 2);
-        append(out, std::array<uint8_t, 2>{0xff, 0});
+        append(out, std::array<uint8_t, 2>{0xff, 0xff});
     } else {
         const bool known_page = page == log_supported || page == log_exceptions;
         return known_page ? invalid_field_in_cdb(3) : invalid_field_in_cdb(2, 5);

@@ -9,7 +9,7 @@ namespace storctl::node::scsi {
 
 namespace {
 
-constexpr uint64_t longest_parameter_list = 64 << 10;
+constexpr uint64_t longest_parameter_list = 64 << 10, longest_answer = 128 << 10;
 
 /// Of commands that do not move blocks: allocation length, or parameter list length.
 uint64_t stated_length(const CommandRow& row, ByteView cdb) {
@@ -31,11 +31,11 @@ uint64_t stated_length(const CommandRow& row, ByteView cdb) {
             return 8;
         case Command::read_capacity_16:
         case Command::get_lba_status:
-            return get_be32(cdb, 10);
+            return std::min<uint64_t>(get_be32(cdb, 10), longest_answer);
         case Command::report_luns:
         case Command::report_supported_operation_codes:
         case Command::report_supported_task_management_functions:
-            return get_be32(cdb, 6);
+            return std::min<uint64_t>(get_be32(cdb, 6), longest_answer);
         case Command::test_unit_ready:
         case Command::start_stop_unit:
         case Command::send_diagnostic:
