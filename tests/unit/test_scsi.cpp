@@ -112,7 +112,7 @@ TEST_CASE("INQUIRY, standard data") {
     CHECK(text(data, 8, 8) == "STORCTL ");
     CHECK(text(data, 16, 16) == "block node      ");
     CHECK(text(data, 32, 4) == "0001");
-    CHECK(get_be16(data, 58) == 0x00a0);
+    CHECK(get_be64(data, 58) == 0x00a005c006000460);  // SAM-5, SPC-5, SBC-4, SPC-4
     SUBCASE("cut to the allocation length") {
         CHECK(stand.good({0x12, 0, 0, 0, 36, 0}) == Bytes(data.begin(), data.begin() + 36));
     }

@@ -14,8 +14,9 @@ constexpr uint8_t vpd_supported = 0x00, vpd_serial = 0x80, vpd_identification = 
 constexpr std::array<uint8_t, 6> vpd_pages = {
     vpd_supported, vpd_serial, vpd_identification, vpd_block_limits, vpd_block_characteristics, vpd_provisioning};
 
-// Version descriptors of SPC-5's table: SAM-5, SPC-5 and SBC-4, no version claimed.
-constexpr std::array<uint16_t, 3> version_descriptors = {0x00a0, 0x05c0, 0x0600};
+// Version descriptors of SPC-5's table, no version claimed: SAM-5, SPC-5, SBC-4, and for readers who know no newer ones
+// SPC-4 and SBC-3.
+constexpr std::array<uint16_t, 5> version_descriptors = {0x00a0, 0x05c0, 0x0600, 0x0460, 0x04c0};
 
 Bytes standard(const Identity& identity) {
     Bytes out(8);
