@@ -5,6 +5,7 @@
 #include "base/text.hpp"
 #include "cli/claim_view.hpp"
 #include "cli/connection.hpp"
+#include "cli/direct.hpp"
 #include "cli/fields.hpp"
 #include "cli/next_steps.hpp"
 #include "cli/verb_output.hpp"
@@ -44,16 +45,6 @@ Exit report_failed(const Json::array_t& released) {
         exit = Exit::partly;
     }
     return exit;
-}
-
-/// After a refusal: where all of it is explained.
-Failure with_explanation(Failure failure, const std::vector<std::string>& words, const std::string& holder, Bus bus) {
-    if (failure.exit != Exit::refused) return failure;
-    for (const auto& word : words) {
-        failure.items.push_back(fmt::format("what to do: storctl {} explain {} --for {}", bus_name(bus),
-                                            shell_quote(word), shell_quote(holder)));
-    }
-    return failure;
 }
 
 /// Targets, verdict, reason, and everything that is in the way.
@@ -98,10 +89,21 @@ std::string_view bus_name(Bus bus) {
     return "";
 }
 
+Failure with_explanation(Failure failure, const std::vector<std::string>& words, const std::string& holder, Bus bus) {
+    if (failure.exit != Exit::refused) return failure;
+    for (const auto& word : words) {
+        failure.items.push_back(fmt::format("what to do: storctl {} explain {} --for {}", bus_name(bus),
+                                            shell_quote(word), shell_quote(holder)));
+    }
+    return failure;
+}
+
 Exit claim_targets(const Invocation& invocation, Bus bus) {
     if (!invocation.has("for")) {
         return wrong_usage(invocation, "needs --for: who gets it, vm:NAME for a virtual machine, host, or proc:PID");
     }
+    if (invocation.has("direct")) return run_direct(invocation);
+    if (invocation.has("interfaces")) return wrong_usage(invocation, "--interfaces goes with --direct");
     const auto words = named_targets(invocation);
     const std::string holder = invocation.value("for");
     const bool dry_run = invocation.has("dry-run");
@@ -141,6 +143,7 @@ Exit release_targets(const Invocation& invocation, Bus bus) {
     }
     if (invocation.has("keep-off")) parameters["keep_off"] = true;
     if (invocation.has("give-back")) parameters["keep_off"] = false;
+    if (invocation.has("force")) parameters["force"] = true;
     const bool dry_run = invocation.has("dry-run");
     if (dry_run) parameters["dry_run"] = true;
     Connection stord(invocation.run_dir());

@@ -6,17 +6,16 @@
 
 #include "cli/cells.hpp"
 #include "cli/commands.hpp"
+#include "cli/node_usb.hpp"
 #include "cli/node_view.hpp"
+#include "cli/rates.hpp"
 
 namespace storctl::cli {
 namespace {
 
 using Format = ValueFormat;
 
-template <const char* key>
-Cell backing_text(const Json& node, const Format&) {
-    return {text_of(member(node, "backing"), key)};
-}
+constexpr char k_fuse[] = "fuse", k_usbfs[] = "usbfs";
 
 template <const char* type>
 Cell form(const Json& node, const Format&) {
@@ -27,6 +26,7 @@ Cell form(const Json& node, const Format&) {
 }
 
 Cell size(const Json& node, const Format& format) {
+    if (is_usb_node(node)) return {};
     const uint64_t bytes = number_of(member(node, "backing"), "size_bytes");
     return {format.exact_bytes ? fmt::to_string(bytes) : format_size(bytes)};
 }
@@ -43,21 +43,56 @@ Cell pid(const Json& node, const Format&) {
 
 Cell openers(const Json& node, const Format&) { return {fmt::to_string(list_of(node, "openers").size())}; }
 
-constexpr char k_name[] = "name", k_device[] = "device", k_open[] = "open", k_message[] = "message",
-               k_restarts[] = "restarts", k_created[] = "created", k_created_by[] = "created_by", k_kind[] = "kind",
-               k_path[] = "path", k_fuse[] = "fuse", k_loop[] = "loop";
+/// What it stands in front of: of a USB node what is plugged in.
+Cell device(const Json& node, const Format&) {
+    return {is_usb_node(node) ? text_of(member(node, "usb"), "description") : text_of(node, "device")};
+}
+
+Cell kind(const Json& node, const Format&) {
+    return {is_usb_node(node) ? "usb" : text_of(member(node, "backing"), "kind")};
+}
+
+Cell backing(const Json& node, const Format&) {
+    return {is_usb_node(node) ? text_of(member(node, "usb"), "socket") : text_of(member(node, "backing"), "path")};
+}
+
+Cell path(const Json& node, const Format& format) {
+    return is_usb_node(node) ? form<k_usbfs>(node, format) : form<k_fuse>(node, format);
+}
+
+template <const char* key>
+Cell count(const Json& node, const Format&) {
+    const Json& value = member(member(node, "counts"), key);
+    return {value.is_number() ? value.dump() : ""};
+}
+
+Cell counted_bytes(const Json& node, const Format& format) {
+    const Json& value = member(member(node, "counts"), "bytes");
+    if (!value.is_number()) return {};
+    return {format.exact_bytes ? value.dump() : format_size(value.get<uint64_t>())};
+}
+
+Cell holder(const Json& node, const Format&) { return {text_of(member(node, "usb"), "holder")}; }
+
+constexpr char k_name[] = "name", k_open[] = "open", k_message[] = "message", k_restarts[] = "restarts",
+               k_created[] = "created", k_created_by[] = "created_by", k_loop[] = "loop", k_urbs[] = "urbs",
+               k_errors[] = "errors";
 
 constexpr auto list_table = std::to_array<Column>({
     {"NAME", Align::left, true, "the node's name", text_cell<k_name>},
+    {"KIND", Align::left, true, "usb, or what a disk's node stands in front of: block, file, loop", kind},
     {"STATE", Align::left, true, "starting, serving, backing-lost, restarting, failed, stopping", state},
-    {"SIZE", Align::right, true, "what consumers see", size},
+    {"SIZE", Align::right, true, "what consumers see of a disk", size},
     {"OPEN", Align::left, true, "who may open it: single-writer, shared, read-only", text_cell<k_open>},
     {"OPENERS", Align::right, true, "how many have it open", openers},
-    {"BACKING", Align::left, true, "the device or file behind it", backing_text<k_path>},
-    {"PATH", Align::left, true, "the file that consumers open", form<k_fuse>},
+    {"BACKING", Align::left, true, "the device or file behind it; of a USB node the socket", backing},
+    {"PATH", Align::left, true, "what consumers open", path},
     {"LOOP", Align::left, false, "the kernel block device, where one was asked for", form<k_loop>},
-    {"KIND", Align::left, false, "of the backing: block, file, loop", backing_text<k_kind>},
-    {"DEVICE", Align::left, false, "id of the backing device", text_cell<k_device>},
+    {"DEVICE", Align::left, false, "id of the backing device; of a USB node what is plugged in", device},
+    {"HOLDER", Align::left, false, "of a USB node: whose claim it lives with", holder},
+    {"URBS", Align::right, false, "URBs of a USB node since its process started", count<k_urbs>},
+    {"BYTES", Align::right, false, "bytes moved since then", counted_bytes},
+    {"ERRORS", Align::right, false, "operations that failed since then", count<k_errors>},
     {"PID", Align::right, false, "of the node's process", pid},
     {"RESTARTS", Align::right, false, "how often the process had to be started again", number_cell<k_restarts>},
     {"MESSAGE", Align::left, false, "why the state is what it is", text_cell<k_message>},
@@ -68,8 +103,9 @@ constexpr auto list_table = std::to_array<Column>({
 // node stat: rows as rates.hpp makes them
 
 constexpr char k_read[] = "read", k_write[] = "write", k_flush[] = "flush", k_discard[] = "discard",
-               k_zeroes[] = "write-zeroes", k_all[] = "all", k_mean[] = "mean_ns", k_p50[] = "p50_ns",
-               k_p99[] = "p99_ns";
+               k_zeroes[] = "write-zeroes", k_control[] = "control", k_bulk[] = "bulk", k_interrupt[] = "interrupt",
+               k_isochronous[] = "isochronous", k_ioctl[] = "ioctl", k_poll[] = "poll", k_all[] = "all",
+               k_mean[] = "mean_ns", k_p50[] = "p50_ns", k_p99[] = "p99_ns";
 
 const Json& rate(const Json& stat, std::string_view operation) {
     static const Json none;
@@ -101,6 +137,22 @@ Cell latency(const Json& stat, const Format&) {
     return {format_duration(std::chrono::nanoseconds(value.get<uint64_t>()))};
 }
 
+Cell urbs_per_second(const Json& stat, const Format&) {
+    double total = 0;
+    for (const Json& operation : list_of(member(stat, "rates"), "operations")) {
+        if (is_urb(text_of(operation, "operation"))) total += real_of(operation, "operations_per_second");
+    }
+    return {fmt::format("{:.1f}", total)};
+}
+
+Cell urb_mebibytes(const Json& stat, const Format&) {
+    double total = 0;
+    for (const Json& operation : list_of(member(stat, "rates"), "operations")) {
+        if (is_urb(text_of(operation, "operation"))) total += real_of(operation, "bytes_per_second");
+    }
+    return {fmt::format("{:.2f}", total / (1 << 20))};
+}
+
 Cell in_flight(const Json& stat, const Format&) {
     uint64_t total = 0;
     for (const Json& operation : list_of(stat, "operations")) total += number_of(operation, "in_flight");
@@ -127,9 +179,11 @@ constexpr auto stat_table = std::to_array<Column>({
     {"WMIB/S", Align::right, true, "MiB written per second", mebibytes<k_write>},
     {"F/S", Align::right, true, "flushes per second", per_second<k_flush>},
     {"D/S", Align::right, true, "discards per second", per_second<k_discard>},
-    {"MEAN", Align::right, true, "mean latency of reads and writes", latency<k_all, k_mean>},
-    {"P50", Align::right, true, "latency that half of the reads and writes stayed within", latency<k_all, k_p50>},
-    {"P99", Align::right, true, "latency that 99 % of the reads and writes stayed within", latency<k_all, k_p99>},
+    {"U/S", Align::right, true, "URBs per second, of a USB node", urbs_per_second},
+    {"UMIB/S", Align::right, true, "MiB per second in URBs", urb_mebibytes},
+    {"MEAN", Align::right, true, "mean latency of reads and writes, or of URBs", latency<k_all, k_mean>},
+    {"P50", Align::right, true, "latency that half of them stayed within", latency<k_all, k_p50>},
+    {"P99", Align::right, true, "latency that 99 % of them stayed within", latency<k_all, k_p99>},
     {"INFLIGHT", Align::right, true, "operations under way at this moment", in_flight},
     {"ERRORS", Align::right, true, "operations that failed", errors},
     {"Z/S", Align::right, false, "write-zeroes per second", per_second<k_zeroes>},
@@ -143,6 +197,12 @@ constexpr auto stat_table = std::to_array<Column>({
     {"F-P99", Align::right, false, "latency that 99 % of the flushes stayed within", latency<k_flush, k_p99>},
     {"D-MEAN", Align::right, false, "mean latency of discards", latency<k_discard, k_mean>},
     {"D-P99", Align::right, false, "latency that 99 % of the discards stayed within", latency<k_discard, k_p99>},
+    {"C/S", Align::right, false, "control URBs per second", per_second<k_control>},
+    {"B/S", Align::right, false, "bulk URBs per second", per_second<k_bulk>},
+    {"I/S", Align::right, false, "interrupt URBs per second", per_second<k_interrupt>},
+    {"ISO/S", Align::right, false, "isochronous URBs per second", per_second<k_isochronous>},
+    {"IOCTL/S", Align::right, false, "requests of a USB node's consumers per second", per_second<k_ioctl>},
+    {"POLL/S", Align::right, false, "polls of a USB node's consumers per second", per_second<k_poll>},
     {"REFUSED", Align::right, false, "opens that arbitration refused", refused},
 });
 

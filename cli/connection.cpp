@@ -116,6 +116,9 @@ Failure explain_transport(const Error& error, const std::string& socket_path, bo
         return {
             Exit::not_permitted, fmt::format("{}; look at the mode of the socket and its folder", error.message()), {}};
     }
+    if (error.code == std::errc::operation_canceled) {
+        return {.exit = Exit::failed, .message = error.message(), .items = {}, .stopped = true};
+    }
     if (error.code == std::errc::timed_out) {
         return {Exit::unreachable,
                 fmt::format("stord took the call on '{}' and does not answer: {}", socket_path, error.message()),
@@ -160,6 +163,7 @@ bool Connection::connect() {
 
 std::optional<Json> Connection::try_call(const std::string& method, Json parameters,
                                          std::chrono::milliseconds timeout) {
+    descriptors_.clear();
     if (!connect()) return std::nullopt;
     auto reply = client_->call(method, std::move(parameters), timeout);
     if (!reply) {
@@ -171,14 +175,18 @@ std::optional<Json> Connection::try_call(const std::string& method, Json paramet
         failure_ = explain_reply(*reply->error, reply->parameters);
         return std::nullopt;
     }
+    descriptors_ = std::move(reply->descriptors);
     return std::move(reply->parameters);
 }
 
-std::optional<Json> Connection::try_long_call(const std::string& method, Json parameters, const std::string& awaited) {
+std::optional<Json> Connection::try_long_call(const std::string& method, Json parameters, const std::string& awaited,
+                                              int stop) {
     if (!connect()) return std::nullopt;
+    client_->stop_waiting_at(stop);
     client_->when_slow(slow, [&awaited] { report("waiting: " + awaited); });
     auto answer = try_call(method, std::move(parameters), drivers_timeout);
     if (client_) client_->when_slow({}, nullptr);
+    if (client_) client_->stop_waiting_at(-1);
     if (!answer && failure_.timed_out) failure_ = still_at_work(awaited, drivers_timeout);
     return answer;
 }

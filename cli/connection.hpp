@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -25,6 +26,7 @@ struct Failure {
     std::string message;
     std::vector<std::string> items;  ///< blockers, candidates
     bool timed_out = false;          ///< stord has the call and works on it
+    bool stopped = false;            ///< so it does here, and the wait was to end
 };
 
 /// A Varlink error of stord's.
@@ -58,10 +60,15 @@ class Connection {
     std::optional<Json> try_call(const std::string& method, Json parameters = Json::object(),
                                  std::chrono::milliseconds timeout = default_timeout);
     /// For stord's moving of drivers: as `try_call`, and says on standard error what is waited for (`awaited`) where it
-    /// takes long; a failure by the limit says that the work goes on.
-    std::optional<Json> try_long_call(const std::string& method, Json parameters, const std::string& awaited);
+    /// takes long; a failure by the limit says that the work goes on. `stop`: a descriptor that ends the wait when it
+    /// is readable.
+    std::optional<Json> try_long_call(const std::string& method, Json parameters, const std::string& awaited,
+                                      int stop = -1);
     /// A stream until `on_answer` returns false (then done) or it ends (reported).
     Exit stream(const std::string& method, const std::function<bool(const Json&)>& on_answer);
+
+    /// Those that came with the last answer; they are closed with the next call.
+    std::vector<UniqueFd> take_descriptors() { return std::exchange(descriptors_, {}); }
 
     const Failure& failure() const { return failure_; }
     Exit exit() const { return failure_.exit; }
@@ -70,6 +77,7 @@ class Connection {
     bool connect();
     std::string socket_path_;
     std::unique_ptr<control::Client> client_;
+    std::vector<UniqueFd> descriptors_;
     Failure failure_;
 };
 

@@ -95,7 +95,9 @@ std::string usage_line(const Verb& verb) {
     for (const Option& option : verb.options) {
         if (option.required) out += fmt::format(" --{} {}", option.name, option.value_name);
     }
-    return out + " [OPTION...]";
+    out += " [OPTION...]";
+    if (!verb.command_with.empty()) out += fmt::format(" [--{} -- COMMAND [ARG...]]", verb.command_with);
+    return out;
 }
 
 std::string help_text() {

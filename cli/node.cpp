@@ -1,4 +1,5 @@
 // storctl node: create, list, show, remove. (node stat: node_stat.cpp.)
+#include <algorithm>
 #include <iostream>
 
 #include <fmt/format.h>
@@ -10,7 +11,10 @@
 #include "cli/commands.hpp"
 #include "cli/connection.hpp"
 #include "cli/fields.hpp"
+#include "cli/node_usb.hpp"
 #include "cli/node_view.hpp"
+#include "cli/rates.hpp"
+#include "cli/verb_output.hpp"
 #include "cli/verbs.hpp"
 #include "cli/vm_snippets.hpp"
 #include "locality/sysfs_block.hpp"
@@ -27,17 +31,39 @@ Json describe_consumers(const Json& node) {
                        {"qemu_blockdev", way.qemu_blockdev},
                        {"libvirt_disk", way.libvirt_disk}});
     }
+    if (const auto usb = usb_snippets(node)) {
+        out.push_back({{"form", "usbfs"},
+                       {"path", usb->path},
+                       {"qemu_device", usb->qemu_device},
+                       {"libvirt_commandline", usb->libvirt_commandline}});
+    }
     return out;
 }
 
+std::string indented(const std::string& lines) {
+    std::string out;
+    for (const auto& line : split(trim(lines), '\n')) out += "  " + printable(line) + "\n";
+    return out;
+}
+
+std::string usb_consumer_text(const UsbSnippets& usb, const Screen& screen) {
+    const auto heading = [&](const char* text) { return styled(text, Style::heading, screen.colour) + "\n"; };
+    return "\n" + heading("QEMU:") + indented(usb.qemu_device) +
+           heading("libvirt, in a <domain> with xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0':") +
+           indented(usb.libvirt_commandline) +
+           heading("and in /etc/libvirt/qemu.conf, beside the entries that are there:") +
+           indented(fmt::format("cgroup_device_acl = [ …, \"{}\" ]", usb.path));
+}
+
 std::string consumer_text(const Json& node, const Screen& screen) {
+    if (const auto usb = usb_snippets(node)) return usb_consumer_text(*usb, screen);
     std::string out;
     for (const auto& way : vm_snippets(node)) {
         out += fmt::format("\n{}\n  {}\n  {}\n",
                            styled(fmt::format("QEMU, by {}:", way.form), Style::heading, screen.colour),
                            printable(way.qemu_drive), printable(way.qemu_blockdev));
         out += styled(fmt::format("libvirt, by {}:", way.form), Style::heading, screen.colour) + "\n";
-        for (const auto& line : split(trim(way.libvirt_disk), '\n')) out += "  " + printable(line) + "\n";
+        out += indented(way.libvirt_disk);
     }
     return out;
 }
@@ -98,6 +124,20 @@ std::string checked_line(const Json& node) {
                        flag_of(node, "loop") ? ", with a loop device" : "");
 }
 
+bool shows_counts(const Column* column) {
+    return column->name == "URBS" || column->name == "BYTES" || column->name == "ERRORS";
+}
+
+/// As their member "counts": what each has done since its process started; null where that is not known.
+void add_counts(Json::array_t& nodes, const Json::array_t& stats) {
+    for (Json& node : nodes) {
+        const auto stat = std::find_if(stats.begin(), stats.end(), [&](const Json& candidate) {
+            return text_of(candidate, "name") == text_of(node, "name");
+        });
+        node["counts"] = stat == stats.end() ? Json() : total_counts(*stat);
+    }
+}
+
 Exit removed(const Invocation& invocation, const std::string& name, bool dry_run) {
     if (invocation.has("json")) {
         put(to_document({{"version", 1}, {"removed", name}, {"dry_run", dry_run}}));
@@ -110,11 +150,12 @@ Exit removed(const Invocation& invocation, const std::string& name, bool dry_run
 }  // namespace
 
 Exit node_create(const Invocation& invocation) {
+    if (const auto wrong = wrong_usb_options(invocation)) return wrong_usage(invocation, *wrong);
+    if (invocation.has("usb")) return create_usb_node(invocation);
     if (!invocation.has("device")) {
-        report(
-            "node create needs --device: a device's id ('storctl device list'), a device node, or the path of a "
-            "regular file");
-        return Exit::usage;
+        return wrong_usage(invocation,
+                           "needs --device: a device's id ('storctl device list'), a device node, or the path of a "
+                           "regular file; or --usb for a USB device");
     }
     const bool dry_run = invocation.has("dry-run");
     Json parameters{{"name", invocation.value("NAME")},
@@ -142,13 +183,21 @@ Exit node_list(const Invocation& invocation) {
     Connection stord(invocation.run_dir());
     const auto answer = stord.call("io.storctl.Node.List");
     if (!answer) return stord.exit();
-    const auto& nodes = list_of(*answer, "nodes");
-    if (invocation.has("json")) {
-        put(to_document({{"version", 1}, {"nodes", nodes}}));
-        return Exit::done;
-    }
+    Json::array_t nodes = list_of(*answer, "nodes");
+    const bool json = invocation.has("json");
     const auto columns = select_columns(node_columns(), invocation.value("output"));
-    put(format_table(*columns, nodes, invocation.table_format()));
+    const bool counts = json ? std::any_of(nodes.begin(), nodes.end(), is_usb_node)
+                             : std::any_of(columns->begin(), columns->end(), shows_counts);
+    if (counts) {
+        const auto stats = stord.call("io.storctl.Node.Stat");
+        if (!stats) return stord.exit();
+        add_counts(nodes, list_of(*stats, "stats"));
+    }
+    if (json) {
+        put(to_document({{"version", 1}, {"nodes", nodes}}));
+    } else {
+        put(format_table(*columns, nodes, invocation.table_format()));
+    }
     return Exit::done;
 }
 

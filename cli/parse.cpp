@@ -92,6 +92,7 @@ class VerbParser {
 
     Parsed parse(const std::vector<std::string>& given) {
         auto words = with_empty_values(given);
+        const auto command = cut_command(words);
         std::reverse(words.begin(), words.end());  // CLI11 takes them from the back
         try {
             app_.parse(std::move(words));
@@ -105,6 +106,7 @@ class VerbParser {
         for (const auto& [name, flag] : flags_) {
             if (flag) invocation.set(name, {"true"});
         }
+        if (!command.empty()) invocation.set("COMMAND", command);
         return check(std::move(invocation));
     }
 
@@ -149,6 +151,17 @@ class VerbParser {
             }
         }
         return invocation;
+    }
+
+    /// Takes the command that follows "--" away, where the verb has one.
+    std::vector<std::string> cut_command(std::vector<std::string>& words) const {
+        const auto end = std::find(words.begin(), words.end(), "--");
+        const bool wanted =
+            !verb_.command_with.empty() && std::find(words.begin(), end, "--" + std::string(verb_.command_with)) != end;
+        if (!wanted || end == words.end()) return {};
+        std::vector<std::string> command(end + 1, words.end());
+        words.erase(end, words.end());
+        return command;
     }
 
     /// "--reason=" is "--reason" and an empty word: CLI11 would take the next word for the value.

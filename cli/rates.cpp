@@ -64,7 +64,30 @@ Json describe(const std::string& name, const Counted& counted, double seconds) {
             {"p99_ns", nanoseconds(percentile_ns(counted.latency, 0.99))}};
 }
 
+/// "all" is of these: reads and writes of a disk, URBs of a USB device.
+bool moves_data(std::string_view operation) { return operation == "read" || operation == "write" || is_urb(operation); }
+
 }  // namespace
+
+bool is_urb(std::string_view operation) {
+    return operation == "control" || operation == "bulk" || operation == "interrupt" || operation == "isochronous";
+}
+
+Json total_counts(const Json& stat) {
+    uint64_t urbs = 0, bytes = 0, errors = 0;
+    bool usb = false;
+    for (const Json& operation : list_of(stat, "operations")) {
+        const std::string name = text_of(operation, "operation");
+        if (is_urb(name)) {
+            usb = true;
+            urbs += number_of(operation, "operations");
+        }
+        if (name == "ioctl" || name == "poll") continue;
+        if (moves_data(name)) bytes += number_of(operation, "bytes");
+        errors += number_of(operation, "errors");
+    }
+    return {{"urbs", usb ? Json(urbs) : Json()}, {"bytes", bytes}, {"errors", errors}};
+}
 
 Json with_rates(Json now, const Json& before) {
     const bool since_start = before.is_null() || number_of(before, "started_ns") != number_of(now, "started_ns");
@@ -79,7 +102,7 @@ Json with_rates(Json now, const Json& before) {
         const std::string name = text_of(operation, "operation");
         const Counted counted = count(operation, find_operation(earlier, name));
         operations.push_back(describe(name, counted, seconds));
-        if (name != "read" && name != "write") continue;
+        if (!moves_data(name)) continue;
         all = {.operations = all.operations + counted.operations,
                .bytes = all.bytes + counted.bytes,
                .errors = all.errors + counted.errors,

@@ -1,6 +1,8 @@
 #pragma once
 // Two readings of a node's counters as rates and latencies. Pure; any thread.
 
+#include <string_view>
+
 #include <nlohmann/json_fwd.hpp>
 
 namespace storctl::cli {
@@ -11,5 +13,12 @@ namespace storctl::cli {
 /// started: `before` null, or of an earlier process. The operation "all" is reads and writes together; latencies are
 /// null where nothing was done.
 nlohmann::json with_rates(nlohmann::json now, const nlohmann::json& before);
+
+/// Of a USB node's operations: what goes to the device.
+bool is_urb(std::string_view operation);
+
+/// {"urbs", "bytes", "errors"} of io.storctl.Node's type NodeStat since the node's process started; urbs null: not a
+/// USB node.
+nlohmann::json total_counts(const nlohmann::json& stat);
 
 }  // namespace storctl::cli

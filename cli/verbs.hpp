@@ -85,6 +85,7 @@ struct Verb {
     std::vector<Option> options;
     std::span<const Column> columns;
     Exit (*run)(const Invocation&) = nullptr;
+    std::string_view command_with;  ///< an option: where it is given the words after "--" are the values of "COMMAND"
 
     /// "device list"
     std::string path() const;

@@ -9,9 +9,7 @@
 #include "cli/fields.hpp"
 
 namespace storctl::cli {
-namespace {
 
-/// A comma ends a QEMU option; two are one comma of the value.
 std::string qemu_escape(const std::string& text) {
     std::string out;
     for (const char c : text) {
@@ -46,6 +44,8 @@ std::string xml_escape(const std::string& text) {
     }
     return out;
 }
+
+namespace {
 
 /// QEMU's node names take letters, digits and -._, start with a letter and are at most 31 long.
 std::string qemu_node_name(const std::string& name) { return ("storctl-" + name).substr(0, 31); }
@@ -97,6 +97,7 @@ std::vector<VmSnippets> vm_snippets(const Json& node) {
     std::vector<VmSnippets> out;
     for (const Json& form : list_of(node, "forms")) {
         const std::string type = text_of(form, "type"), open = text_of(node, "open");
+        if (type == "usbfs") continue;
         const Facts facts{.name = text_of(node, "name"),
                           .path = text_of(form, "path"),
                           .block_device = type == "loop",

@@ -16,7 +16,11 @@ struct VmSnippets {
     std::string libvirt_disk;   ///< <disk>…</disk>, several lines
 };
 
-/// One per form of the node (io.storctl.Node's type Node).
+/// A comma ends a QEMU option; two are one comma of the value.
+std::string qemu_escape(const std::string& text);
+std::string xml_escape(const std::string& text);
+
+/// One per form of the node (io.storctl.Node's type Node) that is a disk.
 std::vector<VmSnippets> vm_snippets(const nlohmann::json& node);
 
 }  // namespace storctl::cli

@@ -30,6 +30,7 @@ class BlockingClient final : public Client {
         slow_after_ = after;
         tell_slow_ = std::move(tell);
     }
+    void stop_waiting_at(int descriptor) override { stop_ = descriptor; }
     Result<void> subscribe(const std::string& method, Json parameters,
                            const std::function<bool(const Reply&)>& on_reply) override;
 
@@ -51,6 +52,7 @@ class BlockingClient final : public Client {
     std::chrono::milliseconds connect_patience_;
     std::chrono::milliseconds slow_after_{};
     std::function<void()> tell_slow_;
+    int stop_ = -1;
     UniqueFd fd_;
     MessageReceiver receiver_{max_reply_bytes};
 };
@@ -148,9 +150,15 @@ Result<void> BlockingClient::wait(short events, const std::string& method, Deadl
             }
             milliseconds = static_cast<int>(std::min<int64_t>(left, 1 << 30));
         }
-        pollfd item{.fd = fd_.get(), .events = events, .revents = 0};
-        const int ready = ::poll(&item, 1, milliseconds);
-        if (ready > 0) return {};
+        // what is not sent yet would be lost: only the wait for an answer ends early
+        pollfd items[]{{.fd = fd_.get(), .events = events, .revents = 0},
+                       {.fd = events == POLLIN ? stop_ : -1, .events = POLLIN, .revents = 0}};
+        const int ready = ::poll(items, 2, milliseconds);
+        if (ready > 0 && items[0].revents != 0) return {};
+        if (ready > 0) {
+            return make_error(std::errc::operation_canceled,
+                              fmt::format("the wait for '{}' to answer {} was ended", path_, method));
+        }
         if (ready < 0 && errno != EINTR) return errno_error(fmt::format("cannot wait for '{}'", path_));
     }
 }

@@ -40,6 +40,9 @@ class Client {
     virtual Result<Reply> call(const std::string& method, Json parameters, std::chrono::milliseconds timeout) = 0;
     /// `tell` is called from inside each later `call` whose answer takes longer than `after`, once.
     virtual void when_slow(std::chrono::milliseconds after, std::function<void()> tell) = 0;
+    /// A later `call` that is sent and waits for its answer ends with operation_canceled when `descriptor` is readable;
+    /// the server goes on with it. -1: nothing ends it.
+    virtual void stop_waiting_at(int descriptor) = 0;
     /// A stream ("more"): `on_reply` per answer until it returns false, an error comes or the server ends it.
     virtual Result<void> subscribe(const std::string& method, Json parameters,
                                    const std::function<bool(const Reply&)>& on_reply) = 0;

@@ -207,6 +207,9 @@ Result<void> ControlPlane::start_arbiter() {
         if (const std::string block = block_name(record); !block.empty()) disks[block] = record.name;
     }
     arbiter_->set_nodes([disks] { return disks; });
+    usb_nodes_ = TRY(UsbNodes::open(loop_, *db_, hub_, *arbiter_));
+    arbiter_->set_usb_nodes([this] { return usb_nodes_->devices(); });
+    arbiter_->set_claim_nodes(*usb_nodes_);
     // the object outlives a start that is given up
     const auto settled = std::make_shared<bool>(false);
     TRY(arbiter_->start([settled] { *settled = true; }));
@@ -223,10 +226,12 @@ Result<void> ControlPlane::start_nodes() {
     nodes_ = TRY(NodeService::open(loop_, *db_, hub_, *devices_, *supervisor_, paths, node_settings(config_)));
     nodes_->set_claims([this](const std::string& block) { return arbiter_->claimed_below(block); });
     arbiter_->set_nodes([this] { return nodes_->disks(); });
+    usb_nodes_->attach(*nodes_);
     const auto settled = std::make_shared<bool>(false);
     TRY(nodes_->resume([settled] { *settled = true; }));
     // who waits for stord to be ready (a virtual machine manager) finds the nodes serving, as far as they can
     while (!*settled && state_ == State::starting) TRY(loop_.run_once(std::chrono::seconds(1)));
+    usb_nodes_->resume();
     return {};
 }
 

@@ -25,6 +25,7 @@
 #include "daemon/status_service.hpp"
 #include "daemon/supervisor.hpp"
 #include "daemon/udev_publisher.hpp"
+#include "daemon/usb_nodes.hpp"
 
 namespace storctl {
 
@@ -80,6 +81,7 @@ class ControlPlane {
     std::optional<StateDb> db_;
     std::unique_ptr<DeviceService> devices_;
     std::unique_ptr<ArbiterService> arbiter_;
+    std::unique_ptr<UsbNodes> usb_nodes_;
     std::unique_ptr<Supervisor> supervisor_;
     std::unique_ptr<NodeService> nodes_;
     std::optional<StatusService> status_service_;

@@ -8,7 +8,15 @@
 
 namespace storctl {
 
-enum class CrashPoint { claim_recorded, claim_actuated, release_recorded, release_actuated, rollback };
+enum class CrashPoint {
+    claim_recorded,
+    claim_actuated,
+    release_recorded,
+    release_actuated,
+    rollback,
+    node_claimed,
+    node_stopped
+};
 
 /// Ends the process by SIGKILL when it was started to die here; otherwise nothing.
 void crash_point(CrashPoint here);
@@ -21,6 +29,8 @@ struct EnumNames<CrashPoint> {
         {CrashPoint::release_recorded, "release-recorded"},
         {CrashPoint::release_actuated, "release-actuated"},
         {CrashPoint::rollback, "rollback"},
+        {CrashPoint::node_claimed, "node-claimed"},
+        {CrashPoint::node_stopped, "node-stopped"},
     });
 };
 static_assert(round_trips<CrashPoint>());

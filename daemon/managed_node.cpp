@@ -10,6 +10,7 @@
 #include "base/log.hpp"
 #include "base/text.hpp"
 #include "daemon/node/spec.hpp"
+#include "daemon/node_spec.hpp"
 #include "daemon/priorities.hpp"
 
 namespace storctl {
@@ -86,29 +87,11 @@ void ManagedNode::start_process() {
 }
 
 Result<void> ManagedNode::write_spec() const {
-    const NodePaths& paths = environment_.paths;
-    const bool first_start = start_done_ != nullptr;
-    const auto policy = from_text<node::OpenPolicy>(record_.open);
-    if (!policy) {
-        return make_error(std::errc{}, fmt::format("node '{}': the state database has the unknown open policy '{}'",
-                                                   record_.name, record_.open));
-    }
-    // a device that is not here now must not be taken by its former name, which may be another's by now
-    const bool absent = record_.device_id && !environment_.locate(record_);
-    const node::Spec spec{
-        .name = record_.name,
-        .backing_path = absent ? "" : record_.backing_path,
-        .backing_kind = record_.backing_kind,
-        .control_socket = paths.socket(record_.name),
-        .mount_path = paths.mount(record_.name),
-        .loop_link = record_.loop ? paths.loop_link(record_.name) : "",
-        .open = *policy,
-        .expected_size_bytes = first_start ? 0 : record_.size_bytes,
-        .expected_logical_block_bytes = record_.logical_block_bytes,
-        .poll_limit_us = environment_.settings.poll_limit_us,
-        .wait_for_backing = !first_start,
-    };
-    return write_file_atomic(paths.spec(record_.name), spec.to_json(), 0600, false);
+    const auto spec = TRY(spec_of(record_, environment_.paths,
+                                  {.first_start = start_done_ != nullptr,
+                                   .located = environment_.locate(record_),
+                                   .poll_limit_us = environment_.settings.poll_limit_us}));
+    return write_file_atomic(environment_.paths.spec(record_.name), spec.to_json(), 0600, false);
 }
 
 void ManagedNode::watch_process(pid_t pid) {
@@ -152,8 +135,11 @@ void ManagedNode::on_description(const json& description) {
         reopen_timer_.enable(false);
         set_state(NodeState::serving, message);
     } else {
+        const bool told_before = state_ == NodeState::backing_lost;
         set_state(NodeState::backing_lost, message);
-        if (!reopening_) reopen_timer_.arm(reopen_interval);
+        // it may have come back elsewhere before the process noticed that it went
+        const bool elsewhere = !told_before && is_elsewhere();
+        if (!reopening_) reopen_timer_.arm(elsewhere ? std::chrono::milliseconds(0) : reopen_interval);
     }
     settle();
     if (!start_done_) {
@@ -326,8 +312,16 @@ void ManagedNode::end_stop(std::optional<StopFailure> failure) {
 
 // ---- the backing
 
+bool ManagedNode::is_elsewhere() const {
+    const auto path = environment_.locate(record_);
+    const bool described = description_.is_object();
+    return path && *path != (described ? description_.value("backing_path", "") : record_.backing_path);
+}
+
+/// A USB device that came back is another file, though its node may not have noticed that it went.
 void ManagedNode::backing_changed() {
-    if (link_->connected() && state_ == NodeState::backing_lost) return reopen_when_back();
+    const bool moved = record_.usb && is_elsewhere();
+    if (link_->connected() && (state_ == NodeState::backing_lost || moved)) return reopen();
     if (link_->connected()) {
         return link_->call("Refresh", json::object(), environment_.settings.reply_timeout, [](const auto&) {});
     }
@@ -335,7 +329,11 @@ void ManagedNode::backing_changed() {
 }
 
 void ManagedNode::reopen_when_back() {
-    if (state_ != NodeState::backing_lost || reopening_ || !link_->connected()) return;
+    if (state_ == NodeState::backing_lost && link_->connected()) reopen();
+}
+
+void ManagedNode::reopen() {
+    if (reopening_ || stop_done_) return;
     const auto path = environment_.locate(record_);
     if (!path) return reopen_timer_.arm(reopen_interval);
     reopening_ = true;
@@ -344,7 +342,11 @@ void ManagedNode::reopen_when_back() {
                     reopening_ = false;
                     const bool done = reply && !reply->error;
                     if (done) log::notice("node '{}': its backing is back at '{}'", record_.name, *path);
-                    if (!done) log::debug("node '{}': '{}' is not usable yet", record_.name, *path);
+                    if (!done) {
+                        const std::string why =
+                            reply ? reply->parameters.value("message", "") : reply.error().message();
+                        log::debug("node '{}': '{}' is not usable yet: {}", record_.name, *path, why);
+                    }
                     if (state_ == NodeState::backing_lost) reopen_timer_.arm(reopen_interval);
                 }));
 }
@@ -385,6 +387,8 @@ json ManagedNode::describe() const {
     };
     return {
         {"name", record_.name},
+        {"kind", std::string(to_text(record_.kind()))},
+        {"usb", record_.usb ? usb_json(record_, environment_.locate(record_)) : json()},
         {"device", record_.device_id ? json(*record_.device_id) : json()},
         {"backing", backing},
         {"open", record_.open},

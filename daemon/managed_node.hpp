@@ -68,8 +68,8 @@ class ManagedNode {
 
     /// The first start. `done` once, perhaps from inside: it serves, or it was undone (no process is left) and why.
     void create(Started done);
-    /// A node of the records: a live process is adopted, else one is started that waits for its backing. `settled`
-    /// once: an adopted process has described itself, or there was none.
+    /// A node of the records, or one that was stopped: a live process is adopted, else one is started that waits for
+    /// its backing. `settled` once: an adopted process has described itself, or there was none.
     void resume(std::function<void()> settled);
     /// Ends the process. `done` once, perhaps from inside; after success no process is left and the node may be
     /// destroyed (not from inside).
@@ -80,6 +80,9 @@ class ManagedNode {
     void backing_changed();
     /// A file in the node folder with this node's name appeared.
     void nudge() { link_->nudge(); }
+
+    /// Being created or stopped.
+    bool busy() const { return start_done_ != nullptr || stop_done_ != nullptr; }
 
     const NodeRecord& record() const { return record_; }
     NodeState state() const { return state_; }
@@ -111,7 +114,9 @@ class ManagedNode {
     void end_by_force();
 
     void save_backing();
+    bool is_elsewhere() const;
     void reopen_when_back();
+    void reopen();
     void set_state(NodeState state, std::string message);
     void settle();
     std::string last_words() const;

@@ -134,6 +134,7 @@ void NodeService::device_changed(const std::string& device_id) {
 }
 
 std::optional<std::string> NodeService::locate(const NodeRecord& record) const {
+    if (record.usb) return usb_.locate ? usb_.locate(*record.usb) : std::nullopt;
     if (!record.device_id) {
         struct stat status {};
         return ::stat(record.backing_path.c_str(), &status) == 0 ? std::optional(record.backing_path) : std::nullopt;
@@ -190,6 +191,10 @@ Result<void> NodeService::serve(control::Server& server) {
     using control::Call;
     std::vector<control::Method> methods;
     methods.push_back({"Create", Access::change, [this](Call call) { on_create(std::move(call)); }});
+    methods.push_back({"CreateUsb", Access::change, [this](Call call) {
+                           if (usb_.create) return usb_.create(std::move(call));
+                           call.error("Failed", {{"message", "USB devices are not served here"}});
+                       }});
     methods.push_back({"List", Access::read, [this](Call call) { call.reply({{"nodes", describe_all()}}); }});
     methods.push_back({"Show", Access::read, [this](Call call) { on_show(std::move(call)); }});
     methods.push_back({"Stat", Access::read, [this](Call call) { on_stat(std::move(call)); }});
@@ -213,42 +218,104 @@ void NodeService::on_create(control::Call call) {
     if (!optional_parameter<bool>(call.parameters(), "dry_run").value_or(false)) {
         return create(std::make_shared<control::Call>(std::move(call)), std::move(node));
     }
-    const auto sketch = ManagedNode::open(environment_, node.record);
-    if (!sketch) return call.error("Failed", {{"message", sketch.error().message()}});
-    call.reply({{"node", (*sketch)->describe()}, {"warnings", node.warnings}});
+    auto shown = sketch(node.record);
+    if (!shown) return call.error("Failed", {{"message", shown.error().message()}});
+    call.reply({{"node", std::move(*shown)}, {"warnings", node.warnings}});
 }
 
 void NodeService::create(std::shared_ptr<control::Call> call, CheckedNode checked) {
     const std::string name = checked.record.name;
+    const auto device_id = checked.record.device_id;
+    make(std::move(checked.record), [this, call, name, device_id, warnings = std::move(checked.warnings)](
+                                        const std::optional<ManagedNode::StartFailure>& failure) {
+        if (!failure) return call->reply({{"node", nodes_.at(name).node->describe()}, {"warnings", warnings}});
+        if (failure->refused) return refuse(*call, refused(failure->message, device_holders(device_id)));
+        call->error("Failed", {{"message", failure->message}});
+    });
+}
+
+void NodeService::make(NodeRecord record, ManagedNode::Started done) {
+    const std::string name = record.name;
     // first the record: a stord that is killed from here on finds the node again instead of leaving a process unknown
-    if (auto saved = db_.put_node(checked.record); !saved) {
-        return call->error("Failed", {{"message", saved.error().message()}});
+    if (auto saved = db_.put_node(record); !saved) {
+        return done(ManagedNode::StartFailure{.message = saved.error().message()});
     }
-    auto node = add(checked.record);
+    auto node = add(record);
     if (!node) {
         if (auto undone = db_.remove_node(name); !undone) log::error("{}", undone.error().message());
-        return call->error("Failed", {{"message", node.error().message()}});
+        return done(ManagedNode::StartFailure{.message = node.error().message()});
     }
     hub_.publish({.event = "node-added",
                   .subject = name,
-                  .summary = fmt::format("node '{}' added over '{}'", name, checked.record.backing_path),
+                  .summary = fmt::format("node '{}' added over '{}'", name, record.backing_path),
                   .detail = (*node)->describe()});
-    (*node)->create(
-        [this, call, name, warnings = std::move(checked.warnings)](std::optional<ManagedNode::StartFailure> failure) {
-            if (failure) return undo_create(*call, name, *failure);
-            call->reply({{"node", nodes_.at(name).node->describe()}, {"warnings", warnings}});
-        });
+    (*node)->create([this, name, done = std::move(done)](std::optional<ManagedNode::StartFailure> failure) {
+        if (failure) {
+            log::warning("node '{}' was not created: {}", name, failure->message);
+            failure->message = fmt::format("node '{}' could not be started: {}", name, failure->message);
+            if (auto undone = erase(name); !undone) log::error("{}", undone.error().message());
+        }
+        wake();
+        done(std::move(failure));
+    });
 }
 
-void NodeService::undo_create(control::Call& call, const std::string& name, const ManagedNode::StartFailure& failure) {
-    const auto device_id = nodes_.at(name).node->record().device_id;
-    log::warning("node '{}' was not created: {}", name, failure.message);
+// ---- the end of a node
+
+void NodeService::stop(const std::string& name, bool force, ManagedNode::Stopped done) {
+    nodes_.at(name).node->stop(force, [this, done = std::move(done)](std::optional<ManagedNode::StopFailure> failure) {
+        wake();
+        done(std::move(failure));
+    });
+}
+
+Result<void> NodeService::erase(const std::string& name) {
+    if (!nodes_.contains(name)) return {};
+    auto removed = db_.remove_node(name);
     remove_node_files(environment_.paths, name);
-    if (auto undone = db_.remove_node(name); !undone) log::error("{}", undone.error().message());
     forget(name);
-    const std::string message = fmt::format("node '{}' could not be started: {}", name, failure.message);
-    if (failure.refused) return refuse(call, refused(message, device_holders(device_id)));
-    call.error("Failed", {{"message", message}});
+    return removed;
+}
+
+void NodeService::start_again(const std::string& name) {
+    const auto found = nodes_.find(name);
+    if (found != nodes_.end() && !found->second.node->busy()) found->second.node->resume([] {});
+}
+
+void NodeService::usb_changed(const std::string& name) {
+    const auto found = nodes_.find(name);
+    if (found == nodes_.end()) return;
+    found->second.node->backing_changed();
+    node_changed(name);
+}
+
+bool NodeService::busy(const std::string& name) const {
+    const auto found = nodes_.find(name);
+    return found != nodes_.end() && found->second.node->busy();
+}
+
+void NodeService::when_idle(const std::string& name, std::function<void()> then) {
+    if (!busy(name)) return then();
+    waiting_.push_back({.name = name, .then = std::move(then)});
+}
+
+/// At the next turn of the loop: whoever has just ended something has to finish first.
+void NodeService::wake() {
+    if (waiting_.empty()) return;
+    auto again = loop_.add_defer(priority::node_timers, [this] {
+        for (auto& one : std::exchange(waiting_, {})) when_idle(one.name, std::move(one.then));
+    });
+    if (again) wake_ = std::move(*again);
+}
+
+json NodeService::describe(const std::string& name) const {
+    const auto found = nodes_.find(name);
+    return found == nodes_.end() ? json() : found->second.node->describe();
+}
+
+Result<json> NodeService::sketch(const NodeRecord& record) {
+    const auto node = TRY(ManagedNode::open(environment_, record));
+    return node->describe();
 }
 
 std::vector<std::string> NodeService::device_holders(const std::optional<std::string>& device_id) const {
@@ -266,23 +333,24 @@ void NodeService::on_remove(control::Call call) {
     const auto found = nodes_.find(name);
     if (found == nodes_.end()) return call.error("NotFound", {{"name", name}});
     const auto answer = std::make_shared<control::Call>(std::move(call));
-    found->second.node->stop(force, [this, answer, name](std::optional<ManagedNode::StopFailure> failure) {
-        if (!failure) {
-            if (auto removed = db_.remove_node(name); !removed) {
-                // the process is gone; with its record it comes back at the next start of stord
-                return answer->error("Failed", {{"message", removed.error().message()}});
-            }
-            remove_node_files(environment_.paths, name);
-            forget(name);
-            return answer->reply(json::object());
-        }
-        switch (failure->why) {
-            case ManagedNode::StopFailure::Why::busy:
-                return refuse(*answer, refused(failure->message, failure->openers));
-            case ManagedNode::StopFailure::Why::unavailable:
-                return answer->error("Failed", {{"message", failure->message}});
-        }
-    });
+    stop(name, force,
+         [this, answer, name,
+          record = found->second.node->record()](const std::optional<ManagedNode::StopFailure>& failure) {
+             if (!failure) {
+                 // the process is gone; with its record it would come back at the next start of stord
+                 if (auto removed = erase(name); !removed) {
+                     return answer->error("Failed", {{"message", removed.error().message()}});
+                 }
+                 const auto reply = [answer] { answer->reply(json::object()); };
+                 return record.usb ? usb_.removed(*record.usb, reply) : reply();
+             }
+             switch (failure->why) {
+                 case ManagedNode::StopFailure::Why::busy:
+                     return refuse(*answer, refused(failure->message, failure->openers));
+                 case ManagedNode::StopFailure::Why::unavailable:
+                     return answer->error("Failed", {{"message", failure->message}});
+             }
+         });
 }
 
 void NodeService::on_stat(control::Call call) {

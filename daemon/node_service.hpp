@@ -28,6 +28,15 @@ class NodeService {
         size_t total = 0, serving = 0, failed = 0;
     };
 
+    /// What lies elsewhere for nodes over USB devices.
+    struct UsbSide {
+        std::function<void(control::Call)> create;  ///< CreateUsb
+        /// Where the device is, if its claim lets it be used.
+        std::function<std::optional<std::string>(const UsbNodeRecord&)> locate;
+        /// One was removed; what goes with it is gone when `done` is called.
+        std::function<void(const UsbNodeRecord&, std::function<void()> done)> removed;
+    };
+
     /// Creates the folders for nodes.
     static Result<std::unique_ptr<NodeService>> open(EventLoop& loop, StateDb& db, EventHub& hub,
                                                      DeviceService& devices, Supervisor& supervisor, NodePaths paths,
@@ -42,6 +51,29 @@ class NodeService {
     /// The disks behind nodes: kernel name → node's name.
     std::map<std::string, std::string> disks() const;
     void set_settings(const NodeSettings& settings) { environment_.settings = settings; }
+    void set_usb(UsbSide usb) { usb_ = std::move(usb); }
+
+    // for nodes over USB devices (daemon/usb_nodes.hpp), which begin and end with claims
+
+    std::vector<NodeRecord> records() const;
+    /// The node as it would be shown.
+    Result<nlohmann::json> sketch(const NodeRecord& record);
+    /// Recorded, then started. `done` once: it serves, or nothing of it is left and why.
+    void make(NodeRecord record, ManagedNode::Started done);
+    /// Ends the process of a node that there is, not its record.
+    void stop(const std::string& name, bool force, ManagedNode::Stopped done);
+    /// The record and every file of a node without a process; it is gone also when that cannot be stored.
+    Result<void> erase(const std::string& name);
+    /// What was stopped and not erased.
+    void start_again(const std::string& name);
+    /// Its device came, went or moved.
+    void usb_changed(const std::string& name);
+    /// Being created or stopped.
+    bool busy(const std::string& name) const;
+    /// Once it is neither, or gone; from inside when that is so now.
+    void when_idle(const std::string& name, std::function<void()> then);
+    /// As io.storctl.Node's type Node; null: there is none.
+    nlohmann::json describe(const std::string& name) const;
 
     /// All nodes as io.storctl.Node's type Node: for state.json.
     nlohmann::json describe_all() const;
@@ -50,6 +82,10 @@ class NodeService {
     std::vector<std::string> findings() const;
 
  private:
+    struct Waiting {
+        std::string name;
+        std::function<void()> then;
+    };
     struct Entry {
         std::unique_ptr<ManagedNode> node;
         nlohmann::json published;  // as last told to the hub
@@ -59,19 +95,16 @@ class NodeService {
                 NodePaths paths, NodeSettings settings);
     void on_create(control::Call call);
     void create(std::shared_ptr<control::Call> call, CheckedNode checked);
-    void created(control::Call& call, const std::string& name, const std::vector<std::string>& warnings);
-    void undo_create(control::Call& call, const std::string& name, const ManagedNode::StartFailure& failure);
     void on_show(control::Call call);
     void on_stat(control::Call call);
     void on_remove(control::Call call);
-    void removed(const std::string& name);
 
     Result<ManagedNode*> add(const NodeRecord& record);
     void forget(const std::string& name);
     void node_changed(const std::string& name);
     void device_changed(const std::string& device_id);
     std::optional<std::string> locate(const NodeRecord& record) const;
-    std::vector<NodeRecord> records() const;
+    void wake();
     std::vector<std::string> device_holders(const std::optional<std::string>& device_id) const;
 
     EventLoop& loop_;
@@ -80,9 +113,12 @@ class NodeService {
     DeviceService& devices_;
     NodeEnvironment environment_;
     ClaimedBelow claimed_;
+    UsbSide usb_;
     std::map<std::string, Entry> nodes_;
     std::vector<std::unique_ptr<ManagedNode>> gone_;  // until their own callbacks have returned
+    std::vector<Waiting> waiting_;
     EventSource sweep_;
+    EventSource wake_;
     EventSource folder_watch_;
 };
 

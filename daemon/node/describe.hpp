@@ -13,7 +13,7 @@
 namespace storctl::node {
 
 struct Form {
-    std::string type;  ///< fuse, loop
+    std::string type;  ///< fuse, loop, usbfs
     std::string path;
 };
 

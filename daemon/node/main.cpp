@@ -1,4 +1,4 @@
-// stor-node: the data plane of one mediated node. Composes; see node_process.hpp.
+// stor-node: the data plane of one mediated node. Composes; see node_process.hpp and usb_node_process.hpp.
 
 #include <cstdio>
 
@@ -12,6 +12,7 @@
 #include "base/log.hpp"
 #include "daemon/node/node_process.hpp"
 #include "daemon/node/spec.hpp"
+#include "daemon/node/usb_node_process.hpp"
 #include "storctl_version.hpp"
 
 namespace {
@@ -24,7 +25,7 @@ constexpr int exit_usage = 2;
 
 constexpr std::string_view usage =
     "Usage: stor-node --spec FILE\n"
-    "Serve one mediated block node, as a specification written by stord says.\n\n"
+    "Serve one mediated node, as a specification written by stord says.\n\n"
     "  --spec FILE      the node's specification (RUN_DIR/node/NAME.json)\n"
     "  --log-level LEVEL  error, warning, notice, info or debug (default info)\n"
     "  --help           this text\n"
@@ -48,15 +49,25 @@ int fail(const std::string& spec_path, const Error& error) {
 Result<int> run(const std::string& spec_path) {
     node::Spec spec = TRY(node::Spec::load(spec_path));
     EventLoop loop = TRY(EventLoop::create());
-    std::unique_ptr<node::NodeProcess> process;
-    const auto end = [&process] {
-        if (process) [[maybe_unused]]
-            const auto none = process->stop(true);
+    std::unique_ptr<node::NodeProcess> block;
+    std::unique_ptr<node::UsbNodeProcess> usb;
+    const auto end = [&block, &usb] {
+        if (block) [[maybe_unused]]
+            const auto none = block->stop(true);
+        if (usb) [[maybe_unused]]
+            const auto none = usb->stop(true);
     };
-    // signals are blocked before the reactor's thread starts and inherits the mask
+    // signals are blocked before the data plane's threads start and inherit the mask
     const EventSource terminate = TRY(loop.add_signal(SIGTERM, 0, end));
     const EventSource interrupt = TRY(loop.add_signal(SIGINT, 0, end));
-    process = TRY(node::NodeProcess::start(loop, std::move(spec)));
+    switch (spec.kind) {
+        case node::NodeKind::block:
+            block = TRY(node::NodeProcess::start(loop, std::move(spec)));
+            break;
+        case node::NodeKind::usb:
+            usb = TRY(node::UsbNodeProcess::start(loop, std::move(spec)));
+            break;
+    }
     ::unlink(error_path(spec_path).c_str());
     ::sd_notify(0, "READY=1\nSTATUS=serving");
     return loop.run();

@@ -157,7 +157,7 @@ std::vector<uint8_t> UsbServer::descriptors() const {
 std::vector<Opener> UsbServer::close_if_unused() {
     const std::scoped_lock lock(state_->opens_mutex);
     auto openers = state_->table.openers();
-    state_->table.set_closed(openers.empty());
+    if (!state_->revoked) state_->table.set_closed(openers.empty());
     return openers;
 }
 

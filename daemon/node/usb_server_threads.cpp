@@ -140,9 +140,12 @@ void UsbServer::State::serve(UsbWorker& worker, const CuseRequest& request, bool
             release(request);
             break;
         case Kind::read: {
-            auto& open = *reinterpret_cast<UsbOpen*>(request.handle);
-            const auto bytes = open.session->read(request.size);
-            channel->answer_data(request.unique, std::as_bytes(bytes));
+            auto& session = *reinterpret_cast<UsbOpen*>(request.handle)->session;
+            if (session.gone()) {
+                channel->answer_error(request.unique, ENODEV);
+            } else {
+                channel->answer_data(request.unique, std::as_bytes(session.read(request.size)));
+            }
             break;
         }
         case Kind::ioctl:

@@ -61,7 +61,15 @@ void check_shown(const std::set<uint8_t>& allowed, std::span<const uint8_t> desc
     }
 }
 
-void check_control(const Filter& filter, const Setup& setup, uint8_t active) {
+bool is_for_firmware(std::span<const uint8_t> descriptors, uint8_t interface) {
+    const auto device = describe(descriptors);
+    return device && std::any_of(device->configurations.begin(), device->configurations.end(), [&](const auto& one) {
+               const auto found = one.interfaces.find(interface);
+               return found != one.interfaces.end() && !found->second.classes_with_firmware.empty();
+           });
+}
+
+void check_control(const Filter& filter, const Setup& setup, uint8_t active, std::span<const uint8_t> descriptors) {
     const auto verdict = filter.control(setup, active);
     FUZZ_CHECK(verdict.data.size() <= setup.length);
     FUZZ_CHECK(verdict.reason.empty() == (verdict.kind != ControlVerdict::Kind::stall));
@@ -71,10 +79,13 @@ void check_control(const Filter& filter, const Setup& setup, uint8_t active) {
     const bool device_id = setup.request_type == 0xa1 && setup.request == 0;
     FUZZ_CHECK(recipient != 1 || type == 2 || device_id || filter.interface_allowed(low));
     FUZZ_CHECK(recipient != 2 || filter.endpoint_allowed(low, active));
-    FUZZ_CHECK(type != 2 || !filter.denies(Denial::vendor));
+    FUZZ_CHECK(type < 2 || !filter.denies(Denial::vendor));
+    FUZZ_CHECK(type != 0 || (setup.request != 10 && setup.request != 11) || filter.interface_allowed(low));
+    const bool upgrades = type % 2 == 1 && setup.request <= 6 && (setup.request_type & 0x1f) != 2;
+    FUZZ_CHECK(!upgrades || !filter.denies(Denial::firmware) || !is_for_firmware(descriptors, low));
     const bool selects = type == 0 && setup.request == 9;
     FUZZ_CHECK(!selects || !filter.policy().interfaces);
-    FUZZ_CHECK(!selects || !filter.denies(Denial::configuration) || static_cast<uint8_t>(setup.value) == active);
+    FUZZ_CHECK(!selects || !filter.denies(Denial::configuration));
     const bool tells =
         type == 0 && setup.request == 6 && setup.to_host() && (setup.value >> 8 == 2 || setup.value >> 8 == 7);
     FUZZ_CHECK(!tells || !filter.policy().interfaces);
@@ -104,6 +115,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const auto descriptors = input.take_bytes(size);
     check_shown(allowed, descriptors);
     const Filter filter(policy, {descriptors.begin(), descriptors.end()});
-    check_control(filter, setup, active);
+    check_control(filter, setup, active, descriptors);
     return 0;
 }

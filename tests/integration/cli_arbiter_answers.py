@@ -97,7 +97,7 @@ def test_refusal_leads_to_explain():
 def test_usage():
     for words, text in [('usb', 'tree, list, claims, claim, release, explain, rule'), ('usb claim 1-2', '--for'), ('usb claim --for host', 'WHAT'),
                         ('usb release', '--all'), ('usb release --all', '--for'), ('usb release 1-2 --all --for host', 'not both'),
-                        ('usb release 1-2 --keep-off --give-back', 'not both'),
+                        ('usb release 1-2 --keep-off --give-back', 'not both'), ('pci release 00:14.0 --force', '--force'),
                         ('usb list x', 'x'), ('pci claim 00:14.0', '--for'), ('usb claims -o NOPE', 'HOLDER'),
                         ('usb explain', 'WHAT'), ('usb explain 1-2 1-3', '1-3'), ('usb rule', 'add, list, remove'),
                         ('usb rule add --class hid', '--for'), ('usb rule add --for vm:a', '--socket'),

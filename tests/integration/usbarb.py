@@ -96,6 +96,35 @@ class ArbiterTestCase(StordTestCase):
         return counters
 
 
+class Nodes(ArbiterTestCase):
+    """A node process that cannot serve: this machine has no character devices in user space, or the made-up device no node."""
+
+    def create(self, **more):
+        return self.host.refused("Node.CreateUsb", "Failed", name="token", target="1-1", holder="vm:one", **more)["message"]
+
+    def test_a_node_that_cannot_be_started_says_why_and_leaves_nothing(self):
+        message = self.create()
+        self.assertRegex(message, "^node 'token' could not be started: .*/dev/")
+        self.assertEqual(self.claims(), [])
+        self.assertEqual(self.host.ask("Node.List")["nodes"], [])
+        self.assertEqual(set(self.in_use().values()), {0})
+
+    def test_a_claim_that_was_there_stays(self):
+        self.claim(["1-1"], "vm:one")
+        before = self.claims()
+        self.assertIn("/dev/", self.create())
+        self.assertEqual(self.claims(), before)
+        self.assertEqual(self.host.ask("Node.List")["nodes"], [])
+
+    def test_refusals_are_the_arbiters_own_and_a_dry_run_changes_nothing(self):
+        self.claim(["1-1"], "vm:two")
+        refused = self.host.refused("Node.CreateUsb", "Refused", name="token", target="1-1", holder="vm:one")
+        self.assertEqual([blocker["holder"] for blocker in refused["blockers"]], ["vm:two"])
+        node = self.host.ask("Node.CreateUsb", name="token", target="1-3", holder="vm:one", dry_run=True)["node"]
+        self.assertEqual((node["kind"], node["usb"]["socket"], node["usb"]["minor"]), ("usb", f"{CONTROLLER}/3", 8192))
+        self.assertEqual(len(self.claims()), 1)
+
+
 class Claims(ArbiterTestCase):
     def test_claims_count_and_releases_take_the_counts_back(self):
         nothing = self.in_use()

@@ -1,13 +1,19 @@
 """What the lab's USB tests share: devices as sysfs shows them, and a nested QEMU that takes them. Standard library only."""
 
+import ctypes
+import errno
+import fcntl
 import glob
 import json
 import os
 import pathlib
+import re
+import select
 import socket
+import struct
 import subprocess
 
-from lab_test import BUILD, PATIENCE, Storctl, check, fail, until
+from lab_test import BUILD, PATIENCE, Storctl, check, fail, run, until
 
 USB = pathlib.Path('/sys/bus/usb/devices')
 PCI = pathlib.Path('/sys/bus/pci/devices')
@@ -30,6 +36,14 @@ def drivers_of(device):
     """By interface of a USB device."""
     name = os.path.basename(device)
     return {os.path.basename(path): driver(path) for path in glob.glob(f'{device}/{name}:*')}
+
+
+def with_host(device):
+    """Gives the device to the host's drivers again."""
+    for interface, bound in drivers_of(device).items():
+        if bound == '':
+            USB.with_name('drivers_probe').write_text(interface, encoding='ascii')
+    until(f'{device} with drivers', lambda: '' not in drivers_of(device).values())
 
 
 def device_by(**wanted):
@@ -60,6 +74,67 @@ def tree(controller):
         half = attribute(f"{real[:real.index('/usb')]}/{real[real.index('/usb'):].split('/')[1]}/speed")
         found[f'{half} {name}'] = driver(path)
     return found
+
+
+def take_udev_rules():
+    """storctl's own, without the helper that asks about disks."""
+    rules = pathlib.Path('/run/udev/rules.d/69-storctl.rules')
+    rules.parent.mkdir(parents=True, exist_ok=True)
+    text = (BUILD / 'udev-rules/69-storctl.rules').read_text(encoding='utf-8')
+    rules.write_text(re.sub('"[^"]*/storctl hook', '"/bin/true hook', text), encoding='utf-8')
+    run('udevadm', 'control', '--reload')
+
+
+class Consumer:
+    """Has a node that speaks usbfs open, as a virtual machine monitor would."""
+
+    CONTROL = 0xc0185500
+
+    def __init__(self, path):
+        self.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    @classmethod
+    def refused(cls, path):
+        """The errno of an open; 0 where it is let in."""
+        try:
+            cls(path).close()
+        except OSError as error:
+            return error.errno
+        return 0
+
+    def device_descriptor(self):
+        """From the device itself, by a control request."""
+        data = ctypes.create_string_buffer(18)
+        # bmRequestType, bRequest, wValue, wIndex, wLength, timeout in ms, data
+        request = bytearray(struct.pack('=BBHHHI4xQ', 0x80, 6, 1 << 8, 0, len(data), 5000, ctypes.addressof(data)))
+        got = fcntl.ioctl(self.file, self.CONTROL, request)
+        return data.raw[:got]
+
+    def error(self):
+        """The errno of a request; 0 where the device answers."""
+        try:
+            self.device_descriptor()
+        except OSError as error:
+            return error.errno
+        return 0
+
+    def sees_unplug(self):
+        """What the kernel shows whoever has an unplugged device open."""
+        poll = select.poll()
+        poll.register(self.file, select.POLLOUT)
+        events = poll.poll(PATIENCE * 1000)  # once: it has to be woken
+        check(events and events[0][1] & select.POLLERR and events[0][1] & select.POLLHUP, f'poll: {events}')
+        check(self.error() == errno.ENODEV, f'errno {self.error()}, not ENODEV')
+
+    def sees_end(self):
+        """Of a node whose process is gone: an error, for good."""
+        poll = select.poll()
+        poll.register(self.file, select.POLLOUT)
+        until('the consumer sees the end', lambda: any(got & select.POLLERR for _, got in poll.poll(100)))
+        check(self.error() != 0, 'the device answers')
+
+    def close(self):
+        os.close(self.file)
 
 
 class NestedQemu:

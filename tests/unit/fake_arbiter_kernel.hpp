@@ -48,6 +48,7 @@ struct FakeMachine {
     bool hold_jobs = false;                       ///< jobs wait until `finish_jobs`
     std::map<std::string, usbarb::Socket> disks;  ///< by kernel name: where they are plugged in
     std::function<void()> during_scan;
+    std::function<void(const Job&)> before_job;
     bool fail_scans = false;
     size_t scans = 0;
     bool devices_return_late = false;  ///< after a function's return its devices come only by `plug`
@@ -80,6 +81,7 @@ struct FakeMachine {
     }
 
     usbarb::Outcome carry_out(const Job& job, std::vector<UniqueFd>& held) {
+        if (before_job) before_job(job);
         if (const auto failure = failing.find(job.action); failure != failing.end())
             return {.message = failure->second};
         usbarb::Outcome outcome{.done = true, .message = notes[job.action]};
@@ -186,7 +188,16 @@ class FakeKernel final : public ArbiterKernel {
 /// A service over a machine, with a client. `restart` ends it as SIGKILL would: nothing is told.
 class ArbiterStand {
  public:
+    /// What else there is over the same loop and database.
+    struct Beside {
+        std::function<void(ArbiterStand&)> before_start = [](ArbiterStand&) {};
+        std::function<void(ArbiterStand&)> started = [](ArbiterStand&) {};
+        std::function<void(control::Server&)> serve = [](control::Server&) {};
+    };
+
     explicit ArbiterStand(FakeMachine& machine, std::string folder, ArbiterOptions options = {.boot_id = "boot-1"})
+        : ArbiterStand(machine, std::move(folder), std::move(options), Beside{}) {}
+    ArbiterStand(FakeMachine& machine, std::string folder, ArbiterOptions options, const Beside& beside)
         : machine_(machine), folder_(std::move(folder)), loop_(*EventLoop::create()), options_(std::move(options)) {
         db_.emplace(*StateDb::open(folder_ + "/state.db"));
         hub_.listen([this](const Event& event) { events.push_back(event); });
@@ -195,13 +206,16 @@ class ArbiterStand {
         auto service = ArbiterService::open(loop_, *db_, hub_, std::move(kernel), options_);
         REQUIRE(service.has_value());
         service_ = std::move(*service);
+        beside.before_start(*this);
         bool settled = false;
         REQUIRE(service_->start([&] { settled = true; }).has_value());
         REQUIRE(wait_for(loop_, [&] { return settled; }));
+        beside.started(*this);
         auto server = control::Server::listen(loop_, {.socket_path = folder_ + "/socket"});
         REQUIRE(server.has_value());
         server_ = std::move(*server);
         REQUIRE(service_->serve(*server_).has_value());
+        beside.serve(*server_);
         client_ = connect();
     }
 
@@ -215,13 +229,14 @@ class ArbiterStand {
         Json parameters;
         std::string error;  ///< without the interface
         std::vector<UniqueFd> descriptors;
+        std::string full_error = {};
     };
     using Pending = std::shared_ptr<std::optional<Answer>>;
     Pending begin(const std::string& method, Json parameters, control::AsyncClient* client = nullptr) {
         auto out = std::make_shared<std::optional<Answer>>();
         (client != nullptr ? client : client_.get())
-            ->call("io.storctl.Arbiter." + method, std::move(parameters), std::chrono::seconds(10),
-                   [out](Result<control::Reply> reply) {
+            ->call((method.find('.') == std::string::npos ? "io.storctl.Arbiter." : "io.storctl.") + method,
+                   std::move(parameters), std::chrono::seconds(10), [out](Result<control::Reply> reply) {
                        if (!reply) {
                            *out = Answer{{}, reply.error().message(), {}};
                            return;
@@ -229,7 +244,7 @@ class ArbiterStand {
                        std::string error = reply->error.value_or("");
                        const auto dot = error.rfind('.');
                        *out = Answer{reply->parameters, dot == std::string::npos ? error : error.substr(dot + 1),
-                                     std::move(reply->descriptors)};
+                                     std::move(reply->descriptors), error};
                    });
         return out;
     }
@@ -300,6 +315,7 @@ class ArbiterStand {
     ArbiterService& service() { return *service_; }
     StateDb& db() { return *db_; }
     EventLoop& loop() { return loop_; }
+    EventHub& hub() { return hub_; }
 
     std::vector<Event> events;
 

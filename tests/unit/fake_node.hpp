@@ -15,6 +15,7 @@
 #include "base/file.hpp"
 #include "control/interfaces.hpp"
 #include "control/server.hpp"
+#include "daemon/node/spec.hpp"
 
 namespace storctl::test {
 
@@ -27,10 +28,15 @@ struct FakeNode {
     bool ignores_stop = false;      ///< agrees to Stop and goes on
     std::string state = "serving";  ///< of its description
     bool busy = false;              ///< refuses Stop without force
+    bool hides_openers = false;     ///< of its description: as if it had been opened since
+    std::string spec_file;          ///< given: it describes the backing that it was told
+    std::string other_device;       ///< at this path: Reopen fails
+    std::string backing_path = "/dev/fake", backing_kind = "block";
     bool reopen_works = true;
 
     /// Runs in the child; never returns.
     [[noreturn]] void run() {
+        if (!spec_file.empty()) take_spec();
         if (!last_words.empty()) (void)write_file_atomic(error_file, last_words, 0600, false);
         if (exit_at_once >= 0) ::_exit(exit_at_once);
         for (;;) {
@@ -40,19 +46,26 @@ struct FakeNode {
     }
 
  private:
+    void take_spec() {
+        const auto spec = node::Spec::load(spec_file);
+        if (!spec) ::_exit(99);
+        backing_path = spec->backing_path;
+        backing_kind = spec->backing_kind;
+        if (backing_path.empty()) state = "backing-lost";
+    }
     nlohmann::json opener() const {
         return {{"pid", 4711}, {"program", "qemu"}, {"mode", "write"}, {"since", "2026-11-22T12:00:00Z"}};
     }
     nlohmann::json description() const {
-        const auto openers = busy ? nlohmann::json::array({opener()}) : nlohmann::json::array();
+        const auto openers = busy && !hides_openers ? nlohmann::json::array({opener()}) : nlohmann::json::array();
         return {{"description",
                  {{"name", "n"},
                   {"pid", ::getpid()},
                   {"version", "0"},
                   {"state", state},
                   {"message", ""},
-                  {"backing_path", "/dev/fake"},
-                  {"backing_kind", "block"},
+                  {"backing_path", backing_path},
+                  {"backing_kind", backing_kind},
                   {"size_bytes", 1 << 20},
                   {"logical_block_bytes", 4096},
                   {"direct", true},
@@ -84,8 +97,11 @@ struct FakeNode {
                                            {"operations", nlohmann::json::array()}});
                            }});
         methods.push_back({"Reopen", Access::change, [&](Call call) {
-                               if (!reopen_works) return call.error("ReopenFailed", {{"message", "not yet"}});
+                               const std::string path = call.parameters().at("path");
+                               if (!reopen_works || path == other_device)
+                                   return call.error("ReopenFailed", {{"message", "not yet"}});
                                state = "serving";
+                               if (!spec_file.empty()) backing_path = path;
                                call.reply(description());
                                tell();
                            }});

@@ -111,8 +111,6 @@ TEST_CASE("requests to hidden interfaces and their endpoints stall") {
     CHECK(filter.endpoint_allowed(0x81, 1));  // nobody's
     CHECK(filter.endpoint_allowed(0x00, 1));
     CHECK(filter.endpoint_allowed(0x80, 1));
-    CHECK_FALSE(filter.endpoint_allowed(0x83, 2));  // of a configuration that is not known
-    CHECK(filter.endpoint_allowed(0x80, 2));
 }
 
 TEST_CASE("what acts on the whole device stalls while interfaces are hidden") {
@@ -135,6 +133,16 @@ TEST_CASE("what acts on the whole device stalls while interfaces are hidden") {
         {"GET_DESCRIPTOR(other speed)", {0x80, 6, 0x0700, 0, 255}, Kind::stall},
     };
     check_rows(filter, 1, rows);
+}
+
+TEST_CASE("hiding interfaces denies other configurations, where their numbers mean others") {
+    const Filter hiding({.interfaces = Set{0, 1, 2, 3}, .deny = nothing}, headset());
+    CHECK(hiding.denies(Denial::configuration));
+    CHECK_FALSE(hiding.denies(Denial::reset));
+    CHECK_FALSE(hiding.denies(Denial::firmware));
+    CHECK_FALSE(hiding.denies(Denial::vendor));
+    CHECK(hiding.policy().deny.empty());
+    CHECK_FALSE(Filter({.deny = nothing}, headset()).denies(Denial::configuration));
 }
 
 TEST_CASE("the configuration's descriptor is answered from what is shown") {
@@ -169,11 +177,10 @@ TEST_CASE("the configuration's descriptor is answered from what is shown") {
     CHECK(filter.control({0x00, 6, 0x0200, 0, 0}, 1).kind == Kind::allow);
 }
 
-TEST_CASE("another configuration is denied, the active one is not") {
+TEST_CASE("configurations are denied") {
     const Filter filter({.deny = {Denial::configuration}}, headset());
     const Row rows[] = {
-        {"the same", {0x00, 9, 1, 0, 0}, Kind::allow},
-        {"the same, with the reserved byte set", {0x00, 9, 0x0201, 0, 0}, Kind::allow},
+        {"the active one, as far as the caller knows", {0x00, 9, 1, 0, 0}, Kind::stall},
         {"another", {0x00, 9, 2, 0, 0}, Kind::stall},
         {"none", {0x00, 9, 0, 0, 0}, Kind::stall},
         {"another, in the wrong direction", {0x80, 9, 2, 0, 0}, Kind::stall},
@@ -184,10 +191,9 @@ TEST_CASE("another configuration is denied, the active one is not") {
     check_rows(filter, 1, rows);
     CHECK(filter.denies(Denial::configuration));
     CHECK_FALSE(filter.denies(Denial::reset));
-    CHECK(
-        filter.control({0x00, 9, 2, 0, 0}, 1).reason ==
-        "control request 00 09, value 0002, index 0000, length 0: configuration 2 is not the active one, and changing "
-        "it is denied");
+    CHECK(filter.control({0x00, 9, 0, 0, 0}, 0).kind == Kind::stall);
+    CHECK(filter.control({0x00, 9, 2, 0, 0}, 1).reason ==
+          "control request 00 09, value 0002, index 0000, length 0: changing the configuration is denied");
 }
 
 TEST_CASE("firmware is denied by default") {
@@ -201,7 +207,19 @@ TEST_CASE("firmware is denied by default") {
         {"SET_INTERFACE of it", {0x01, 11, 0, 3, 0}, Kind::allow},
         {"its descriptor", {0x81, 6, 0x2100, 3, 9}, Kind::allow},
         {"the same numbers to another interface", {0x21, 1, 0, 2, 64}, Kind::allow},
-        {"a class request to the device, as Bluetooth's", {0x20, 0, 0, 3, 3}, Kind::allow},
+        {"DFU_DETACH, to the device", {0x20, 0, 1000, 3, 0}, Kind::stall},
+        {"DFU_DNLOAD, to the device", {0x20, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_DNLOAD, to another recipient", {0x23, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_DNLOAD, to a reserved recipient", {0x24, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_DNLOAD, to a reserved recipient whose low bits say endpoint", {0x26, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_DNLOAD, of the reserved type", {0x61, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_DNLOAD, of the reserved type to the device", {0x60, 1, 0, 3, 64}, Kind::stall},
+        {"DFU_ABORT, to the device", {0x20, 6, 0, 3, 0}, Kind::stall},
+        {"DFU_DETACH in the wrong direction, which is a printer's GET_DEVICE_ID", {0xa1, 0, 0, 3, 64}, Kind::stall},
+        {"a class request to the device whose number is none of DFU's", {0x20, 7, 0, 3, 0}, Kind::allow},
+        {"a request to it whose number is none of DFU's", {0x21, 7, 0, 3, 0}, Kind::stall},
+        {"an HCI command of Bluetooth, a class request to the device with index 0", {0x20, 0, 0, 0, 3}, Kind::allow},
+        {"the sampling rate of the endpoint of that number", {0x22, 1, 0x0100, 3, 3}, Kind::allow},
         {"a vendor request to it", {0x41, 1, 0, 3, 0}, Kind::allow},
     };
     check_rows(filter, 1, rows);
@@ -215,15 +233,77 @@ TEST_CASE("firmware in a later setting only") {
     const auto body = usb_interface(0, 0, 0, 3) + usb_interface(0, 1, 0, 0xfe, 1, 2);
     const Filter filter({}, usb_device() + usb_configuration(1, 1, body));
     CHECK(filter.control({0x21, 1, 0, 0, 64}, 1).kind == Kind::stall);
+    // which DFU_DETACH cannot be told from
+    CHECK(filter.control({0x20, 0, 0, 0, 3}, 1).kind == Kind::stall);
+}
+
+TEST_CASE("a hidden interface for firmware gets no request of its class by way of the device") {
+    const Filter hidden({.interfaces = Set{2}, .deny = nothing}, headset());
+    const Filter shown({.interfaces = Set{3}, .deny = nothing}, headset());
+    for (const uint8_t type : {0x20, 0x23, 0x60, 0x61}) {
+        CAPTURE(type);
+        CHECK(hidden.control({type, 1, 0, 3, 64}, 1).kind == Kind::stall);
+        CHECK(shown.control({type, 1, 0, 3, 64}, 1).kind == Kind::allow);
+    }
+}
+
+TEST_CASE("standard requests to hidden parts stall whatever they are said to be for") {
+    const auto body = usb_interface(0, 0, 2) + usb_endpoint(0x81) + usb_endpoint(0x01) + usb_interface(1, 0, 2) +
+                      usb_endpoint(0x82) + usb_endpoint(0x05);
+    const auto descriptors = usb_device() + usb_configuration(1, 2, body);
+    const Filter filter({.interfaces = Set{0}, .deny = nothing}, descriptors);
+    const Row rows[] = {
+        {"SET_INTERFACE of a hidden interface, to the device", {0x00, 11, 1, 1, 0}, Kind::stall},
+        {"SET_INTERFACE of a hidden interface, to an endpoint", {0x02, 11, 1, 1, 0}, Kind::stall},
+        {"SET_INTERFACE of a hidden interface, to another", {0x03, 11, 1, 1, 0}, Kind::stall},
+        {"SET_INTERFACE of a shown interface, to the device", {0x00, 11, 1, 0, 0}, Kind::allow},
+        {"GET_INTERFACE of a hidden interface, from the device", {0x80, 10, 0, 1, 1}, Kind::stall},
+        {"GET_INTERFACE of a hidden interface, from an endpoint", {0x82, 10, 0, 1, 1}, Kind::stall},
+        {"CLEAR_FEATURE(halt) of a hidden endpoint, to the device", {0x00, 1, 0, 0x82, 0}, Kind::stall},
+        {"CLEAR_FEATURE(halt) of a hidden endpoint, to another", {0x03, 1, 0, 0x05, 0}, Kind::stall},
+        {"CLEAR_FEATURE(halt) of a hidden endpoint, to a reserved recipient", {0x06, 1, 0, 0x05, 0}, Kind::stall},
+        {"CLEAR_FEATURE(halt) of a shown endpoint, to the device", {0x00, 1, 0, 0x81, 0}, Kind::allow},
+        {"CLEAR_FEATURE(halt) of a shown endpoint with a hidden interface's number", {0x02, 1, 0, 1, 0}, Kind::allow},
+        {"SET_FEATURE(halt) of a hidden endpoint, to the device", {0x00, 3, 0, 0x82, 0}, Kind::stall},
+        {"function suspend of a hidden interface, to the device", {0x00, 3, 0, 0x0301, 0}, Kind::stall},
+        {"function suspend of a shown interface", {0x01, 3, 0, 0x0300, 0}, Kind::allow},
+        {"test mode, to an interface", {0x01, 3, 2, 0x0400, 0}, Kind::stall},
+        {"test mode, to another", {0x03, 3, 2, 0x0400, 0}, Kind::stall},
+        {"test mode with a high byte", {0x00, 3, 0x0102, 0x0400, 0}, Kind::stall},
+        {"remote wakeup", {0x00, 3, 1, 0, 0}, Kind::allow},
+        {"U1, of USB 3", {0x00, 3, 48, 0, 0}, Kind::allow},
+    };
+    check_rows(filter, 1, rows);
+    const Filter second({.interfaces = Set{1}, .deny = nothing}, descriptors);
+    CHECK(second.control({0x00, 3, 1, 0, 0}, 1).kind == Kind::allow);       // remote wakeup is the device's
+    CHECK(second.control({0x00, 3, 0, 0x0300, 0}, 1).kind == Kind::stall);  // function suspend of interface 0 is not
+}
+
+TEST_CASE("an interface for firmware in one configuration is so in all") {
+    const auto descriptors = usb_device(2) + usb_configuration(1, 1, usb_interface(0, 0, 0, 3)) +
+                             usb_configuration(2, 2, usb_interface(0, 0, 0, 3) + usb_interface(1, 0, 0, 0xfe, 1, 2));
+    const Filter filter({}, descriptors);
+    const Row rows[] = {
+        {"DFU_DNLOAD", {0x21, 1, 0, 1, 64}, Kind::stall},
+        {"the same numbers to an interface that is never for firmware", {0x21, 1, 0, 0, 64}, Kind::allow},
+    };
+    for (const uint8_t active : {0, 1, 2, 3}) {
+        CAPTURE(active);
+        check_rows(filter, active, rows);
+    }
+    // the second configuration could not be read
+    const Bytes cut(descriptors.begin(), descriptors.end() - 1);
+    CHECK(Filter({}, cut).control({0x21, 1, 0, 1, 64}, 1).kind == Kind::stall);
+    CHECK(Filter({.deny = nothing}, cut).control({0x21, 1, 0, 1, 64}, 1).kind == Kind::allow);
 }
 
 TEST_CASE("vendor requests are denied") {
     const Filter filter({.deny = {Denial::vendor}}, headset());
     const Row rows[] = {
-        {"to the device", {0x40, 1, 0, 0, 0}, Kind::stall},      {"from the device", {0xc0, 1, 0, 0, 4}, Kind::stall},
-        {"to an interface", {0x41, 1, 0, 2, 0}, Kind::stall},    {"to an endpoint", {0x42, 1, 0, 0x83, 0}, Kind::stall},
-        {"to another", {0x43, 1, 0, 0, 0}, Kind::stall},         {"a class request", {0x21, 1, 0, 2, 0}, Kind::allow},
-        {"a standard request", {0x80, 0, 0, 0, 2}, Kind::allow},
+        {"to the device", {0x40, 1, 0, 0, 0}, Kind::stall},   {"from the device", {0xc0, 1, 0, 0, 4}, Kind::stall},
+        {"to an interface", {0x41, 1, 0, 2, 0}, Kind::stall}, {"to an endpoint", {0x42, 1, 0, 0x83, 0}, Kind::stall},
+        {"to another", {0x43, 1, 0, 0, 0}, Kind::stall},      {"of the reserved type", {0x61, 1, 0, 2, 0}, Kind::stall},
+        {"a class request", {0x21, 1, 0, 2, 0}, Kind::allow}, {"a standard request", {0x80, 0, 0, 0, 2}, Kind::allow},
     };
     check_rows(filter, 1, rows);
 }
@@ -259,14 +339,45 @@ TEST_CASE("a shown endpoint whose other direction is hidden may be used") {
     CHECK(filter.control({0x02, 1, 0, 0x81, 0}, 1).kind == Kind::stall);
 }
 
-TEST_CASE("endpoints are those of the active configuration") {
-    const auto descriptors =
-        usb_device(2) + usb_configuration(1, 2, usb_interface(0, 0, 1) + usb_endpoint(0x81) + usb_interface(1, 0, 0)) +
-        usb_configuration(2, 2, usb_interface(1, 0, 1) + usb_endpoint(0x81) + usb_interface(0, 0, 0));
+TEST_CASE("what one configuration hides is hidden in all") {
+    const auto descriptors = usb_device(2) +
+                             usb_configuration(1, 2,
+                                               usb_interface(0, 0, 2) + usb_endpoint(0x81) + usb_endpoint(0x82) +
+                                                   usb_endpoint(0x03) + usb_interface(1, 0, 0)) +
+                             usb_configuration(2, 2,
+                                               usb_interface(1, 0, 2) + usb_endpoint(0x81) + usb_endpoint(0x83) +
+                                                   usb_interface(0, 0, 0) + usb_interface(5, 0, 0));
     const Filter filter({.interfaces = Set{0}, .deny = nothing}, descriptors);
-    CHECK(filter.endpoint_allowed(0x81, 1));
-    CHECK_FALSE(filter.endpoint_allowed(0x81, 2));
-    CHECK_FALSE(filter.endpoint_allowed(0x81, 0));
+    const Row rows[] = {
+        {"an endpoint that is hidden in the second", {0x02, 1, 0, 0x81, 0}, Kind::stall},
+        {"an endpoint that is shown in the first, and in the second nobody's", {0x02, 1, 0, 0x82, 0}, Kind::allow},
+        {"shown in the first; the kernel would take the second's hidden one", {0x02, 1, 0, 0x03, 0}, Kind::stall},
+        {"a vendor request to an interface of the second", {0x41, 1, 0, 5, 0}, Kind::stall},
+        {"a vendor request to an interface of none", {0x41, 1, 0, 6, 0}, Kind::allow},
+    };
+    for (const uint8_t active : {0, 1, 2, 3}) {
+        CAPTURE(active);
+        check_rows(filter, active, rows);
+        CHECK_FALSE(filter.endpoint_allowed(0x81, active));
+        CHECK(filter.endpoint_allowed(0x82, active));
+        CHECK(filter.endpoint_allowed(0x03, active));
+        CHECK_FALSE(filter.endpoint_allowed(0x83, active));
+    }
+    // the second configuration could not be read
+    const Filter partly({.interfaces = Set{0}, .deny = nothing}, Bytes(descriptors.begin(), descriptors.end() - 1));
+    CHECK_FALSE(partly.endpoint_allowed(0x82, 1));
+    CHECK(partly.endpoint_allowed(0x80, 1));
+    CHECK(partly.control({0x02, 1, 0, 0x82, 0}, 1).kind == Kind::stall);
+    CHECK(partly.control({0x41, 1, 0, 6, 0}, 1).kind == Kind::stall);
+}
+
+TEST_CASE("a printer of one configuration only") {
+    const auto descriptors = usb_device(2) + usb_configuration(1, 1, usb_interface(1, 0, 0, 7, 1, 2)) +
+                             usb_configuration(2, 1, usb_interface(0, 0, 0, 0xff));
+    const Filter filter({.interfaces = Set{1}, .deny = nothing}, descriptors);
+    CHECK(filter.control({0xa1, 0, 0, 0x0100, 255}, 1).kind == Kind::stall);
+    const Filter both({.interfaces = Set{0, 1}, .deny = nothing}, descriptors);
+    CHECK(both.control({0xa1, 0, 0, 0x0100, 255}, 1).kind == Kind::allow);
 }
 
 TEST_CASE("descriptors that cannot be read hide everything that could be hidden") {

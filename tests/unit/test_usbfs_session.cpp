@@ -318,6 +318,11 @@ TEST_CASE("a hidden interface is not there") {
         stand.process.put(data_address, uint32_t{0});
         CHECK(stand.ioctl(USBDEVFS_CLAIMINTERFACE, data_address) == -ENOENT);
         CHECK(stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 64)) == -ENOENT);
+        // the kernel would claim the interface of the endpoint before it looks at the type
+        auto misplaced = stand.control_urb({0x80, 0, 0, 0, 0, 0, 2, 0});
+        misplaced.endpoint = 0x81;
+        CHECK(stand.submit(misplaced) == -ENOENT);
+        CHECK(stand.kernel->submitted.empty());
         stand.process.put(data_address, uint32_t{1});
         CHECK(stand.ioctl(USBDEVFS_CLAIMINTERFACE, data_address) == 0);
         // the configuration that the guest asks for is the one that is shown
@@ -396,6 +401,32 @@ TEST_CASE("a reset after which the same device enumerates again ends well, with 
     CHECK(stand.process.get<usbdevfs_urb>(urb_address).status == -ENODEV);
 }
 
+TEST_CASE("after an unplug everything but a reap says so first") {
+    for (const auto way : ways) {
+        Stand stand(way);
+        REQUIRE(stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 64)) == 0);
+        stand.kernel->complete(stand.at_device(), -ESHUTDOWN, {});
+        CHECK_FALSE(stand.session->gone());
+        stand.kernel->gone = true;
+        CHECK(stand.session->gone());
+        CHECK(stand.ioctl(USBDEVFS_DISCARDURB, urb_address) == -ENODEV);
+        CHECK(stand.ioctl(0xdead, 0) == -ENODEV);
+        CHECK(stand.ioctl(USBDEVFS_SUBMITURB, 0x10) == -ENODEV);
+        CHECK(stand.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address) == 0);
+        CHECK(stand.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address) == -ENODEV);
+    }
+}
+
+TEST_CASE("a synchronous bulk transfer has the kernel's bounds") {
+    Stand stand(Stand::Way::direct);
+    usbdevfs_bulktransfer transfer{.ep = 0x81, .len = 0x7fff'ffff, .timeout = 1, .data = nullptr};
+    stand.process.put(urb_address, transfer);
+    CHECK(stand.ioctl(USBDEVFS_BULK, urb_address) == -EINVAL);
+    transfer.len = 0x7000'0000;
+    stand.process.put(urb_address, transfer);
+    CHECK(stand.ioctl(USBDEVFS_BULK, urb_address) == -ENOMEM);
+}
+
 TEST_CASE("buffers are used again and bounded") {
     Stand stand(Stand::Way::direct);
     for (int round = 0; round < 100; ++round) {
@@ -408,4 +439,24 @@ TEST_CASE("buffers are used again and bounded") {
     while (stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 1 << 20), urb_address) == 0) ++made;
     CHECK(made == 64);
     CHECK(stand.kernel->mapped == BufferPool::most_mapped);
+}
+
+TEST_CASE("URBs that the device never sees are bounded too") {
+    Stand stand(Stand::Way::direct);
+    size_t made = 0;
+    // a firmware request without data, stalled by the policy
+    while (made <= BufferPool::most_taken && stand.submit(stand.control_urb({0x21, 1, 0, 0, 1, 0, 0, 0})) == 0) ++made;
+    CHECK(made == BufferPool::most_taken);
+    REQUIRE(stand.ioctl(USBDEVFS_REAPURBNDELAY, pointer_address) == 0);
+    CHECK(stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 0)) == 0);
+}
+
+TEST_CASE("a reap of the other layout writes its own pointer's bytes") {
+    Stand stand(Stand::Way::direct);
+    REQUIRE(stand.submit(stand.urb(USBDEVFS_URB_TYPE_BULK, 0x81, 0)) == 0);
+    stand.kernel->complete(stand.at_device(), 0, {});
+    stand.process.put(pointer_address, ~uint64_t{0});
+    DirectMemory memory(stand.process);
+    REQUIRE(stand.session->ioctl(0x4004550d, pointer_address, Layout::bits32, memory) == 0);
+    CHECK(stand.process.get<uint64_t>(pointer_address) == (0xffffffff00000000 | urb_address));
 }

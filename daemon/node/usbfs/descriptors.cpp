@@ -14,7 +14,7 @@ constexpr uint8_t type_configuration = 2, type_interface = 4, type_endpoint = 5,
 // The smallest that each can be (USB 2.0, 9.6). The kernel reads no smaller ones (drivers/usb/core/config.c).
 constexpr size_t device_bytes = 18, configuration_head_bytes = 9, interface_bytes = 9, association_bytes = 8;
 
-constexpr size_t total_length_at = 2, interface_count_at = 4;
+constexpr size_t total_length_at = 2, interface_count_at = 4, configuration_count_at = 17;
 constexpr uint8_t class_application = 0xfe, subclass_firmware = 0x01, class_printer = 0x07;
 /// Bits 4 to 6 of an endpoint's address are reserved; the kernel reads them as 0.
 constexpr uint8_t endpoint_bits = 0x8f, endpoint_number_bits = 0x0f;
@@ -128,10 +128,13 @@ std::optional<DeviceDescription> describe(Bytes descriptors) {
     };
     for (size_t offset = device_bytes;;) {
         const auto bytes = next_configuration(descriptors.subspan(offset));
-        if (bytes.empty()) return out;
+        if (bytes.empty()) break;
         out.configurations.push_back(describe_configuration(bytes, offset));
         offset += bytes.size();
     }
+    out.complete =
+        !out.configurations.empty() && out.configurations.size() >= size_t{descriptors[configuration_count_at]};
+    return out;
 }
 
 std::vector<uint8_t> show_only(Bytes descriptors, const std::set<uint8_t>& interfaces) {

@@ -31,6 +31,7 @@ struct DeviceDescription {
     uint16_t vendor_id = 0, product_id = 0;
     uint8_t device_class = 0;
     std::vector<ConfigurationDescription> configurations;  ///< by index; one that is cut off ends the list
+    bool complete = false;  ///< as many as the device descriptor counts, and one at least
 
     const ConfigurationDescription* configuration(uint8_t value) const;
 };

@@ -15,6 +15,7 @@ bool RetryMemory::begin(std::span<const std::byte> in, size_t room) {
         // a segment is the next part of the first that is not whole yet
         const auto part = std::find_if(fetched_.begin(), fetched_.end(),
                                        [](const Fetched& one) { return one.bytes.size() < one.whole.length; });
+        if (part == fetched_.end()) break;  // asked for in vain, see plan_next
         part->bytes.insert(part->bytes.end(), in.begin(), in.begin() + static_cast<ptrdiff_t>(segment.length));
         in = in.subspan(segment.length);
     }
@@ -34,6 +35,9 @@ bool RetryMemory::plan_next() {
         in_.push_back({one.whole.address + one.bytes.size(), missing});
         left -= missing;
     }
+    // Linux up to 6.1 at least: once a leg has brought data, one that brings none has the request's own head taken from
+    // the caller's pages (fs/fuse/ioctl.c leaves in_pages set). So it brings a byte that we have already.
+    if (in_.empty() && !fetched_.empty()) in_.push_back({fetched_.front().whole.address, 1});
     out_ = announced_;
     size_t room = 0;
     for (const auto& segment : out_) room += segment.length;

@@ -76,11 +76,11 @@ int Session::ioctl(uint32_t number, uint64_t argument, Layout layout, CallerMemo
     const auto shape = decode_command(number, layout);
     const bool reaps = shape && (shape->command == Command::reap_urb || shape->command == Command::reap_urb_no_delay);
     int result = -ENOTTY;
-    if (revoked_ && !reaps) {
-        result = -ENODEV;
-    } else if (shape) {
+    if (shape && (!revoked_ || reaps)) {
         result = carry_out(shape->command, {argument, shape->header_bytes, layout, memory});
     }
+    // the kernel looks whether the device is there before it looks at anything else
+    if (result < 0 && !reaps && gone()) result = -ENODEV;
     if (result != CallerMemory::again) {
         context_.statistics.of(Traffic::ioctl).count(result < 0 && result != -EAGAIN, 0);
     }
@@ -129,7 +129,7 @@ int Session::carry_out(Command command, const Call& call) {
             position_ = 0;
             return give(call, USBDEVFS_CONNECTINFO);
         case Command::connect_info_ex:
-            return give(call, USBDEVFS_CONNINFO_EX(call.header_bytes));
+            return give(call, USBDEVFS_CONNINFO_EX(std::min(call.header_bytes, most_given)));
         case Command::get_speed:
             position_ = 0;
             return device_->ioctl(USBDEVFS_GET_SPEED, nullptr);
@@ -154,6 +154,8 @@ uint32_t Session::poll() {
     if (writable_ && local_completions_ > 0) events |= POLLOUT | POLLWRNORM;
     return events;
 }
+
+bool Session::gone() { return revoked_ || (device_->poll() & POLLHUP) != 0; }
 
 void Session::revoke() {
     if (revoked_.exchange(true)) return;
@@ -187,6 +189,8 @@ int Session::submit(const Call& call) {
     const auto header = decode_urb(header_span, call.layout);
     if (!header || header->buffer_length < 0) return -EINVAL;
     if (header->buffer_length > 0 && header->buffer == 0) return -EINVAL;
+    // of control URBs too: the kernel claims the interface that has the endpoint before it looks at the type
+    if (!context_.filter.endpoint_allowed(header->endpoint, configuration_)) return -ENOENT;
 
     size_t length = static_cast<size_t>(header->buffer_length);
     std::vector<IsoPacket> packets;
@@ -212,8 +216,6 @@ int Session::submit(const Call& call) {
         length = setup_bytes + setup.length;
         to_host = setup.to_host();
         verdict = context_.filter.control(setup, configuration_);
-    } else if (!context_.filter.endpoint_allowed(header->endpoint, configuration_)) {
-        return -ENOENT;
     }
 
     // what a reap writes besides the data; it could not refuse any more
@@ -241,7 +243,7 @@ int Session::submit(const Call& call) {
         return 0;
     }
     const size_t answered = std::min(verdict.data.size(), data.size());
-    std::memcpy(data.data(), verdict.data.data(), answered);
+    std::copy_n(std::as_bytes(std::span(verdict.data)).begin(), answered, data.begin());
     complete_locally(urb, 0, answered);
     return 0;
 }
@@ -328,7 +330,7 @@ int Session::reap(const Call& call, bool wait) {
         call.memory.kept = urb;
     }
     const auto urb = std::static_pointer_cast<Urb>(call.memory.kept);
-    const auto& pieces = urb->result(call.argument);
+    const auto& pieces = urb->result(call.argument, call.layout);
     for (const auto& piece : pieces) {
         if (const int error = call.memory.announce_write(piece.address, piece.bytes.size()); error != 0) return error;
     }

@@ -55,6 +55,8 @@ class Session {
     std::span<const uint8_t> read(size_t length);
     /// POLL*
     uint32_t poll();
+    /// The device was unplugged or taken away: all but reaping is answered with ENODEV.
+    bool gone();
     /// Takes the device away: from now on -ENODEV, POLLERR and POLLHUP. What is in flight can still be reaped.
     void revoke();
 
@@ -84,6 +86,7 @@ class Session {
     int endpoint_call(const Call& call, unsigned long number);
     int streams(const Call& call, unsigned long number);
     int get_capabilities(const Call& call);
+    static constexpr size_t most_given = 256;
     int give(const Call& call, unsigned long number);
     int reset();
     int come_back();

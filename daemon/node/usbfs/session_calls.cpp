@@ -14,7 +14,8 @@
 namespace storctl::node::usbfs {
 namespace {
 
-constexpr uint16_t longest_control = 4096;  // devio.c: a page
+constexpr uint16_t longest_control = 4096;      // devio.c: a page
+constexpr uint32_t longest_bulk = 0x7fff'ff40;  // devio.c: less than INT_MAX by the size of its struct urb
 constexpr uint32_t offered_capabilities = USBDEVFS_CAP_ZERO_PACKET | USBDEVFS_CAP_BULK_CONTINUATION |
                                           USBDEVFS_CAP_NO_PACKET_SIZE_LIM | USBDEVFS_CAP_BULK_SCATTER_GATHER |
                                           USBDEVFS_CAP_REAP_AFTER_DISCONNECT | USBDEVFS_CAP_CONNINFO_EX;
@@ -30,7 +31,7 @@ std::span<std::byte> bytes_of(T& value) {
 
 /// What the kernel fills in, to the caller.
 int Session::give(const Call& call, unsigned long number) {
-    std::array<std::byte, 256> buffer{};
+    std::array<std::byte, most_given> buffer{};
     const auto header = std::span(buffer).first(std::min(call.header_bytes, buffer.size()));
     call.memory.announce_write(call.argument, header.size());
     if (const int error = call.memory.ready(); error != 0) return error;
@@ -80,7 +81,7 @@ int Session::control(const Call& call) {
     int result = 0;
     if (verdict.kind == ControlVerdict::Kind::answer) {
         result = static_cast<int>(std::min(verdict.data.size(), data.size()));
-        std::memcpy(data.data(), verdict.data.data(), static_cast<size_t>(result));
+        std::copy_n(std::as_bytes(std::span(verdict.data)).begin(), result, data.begin());
     } else {
         usbdevfs_ctrltransfer kernel{.bRequestType = setup.request_type,
                                      .bRequest = setup.request,
@@ -103,6 +104,7 @@ int Session::bulk(const Call& call) {
     if (const int error = call.memory.read(call.argument, header_span); error != 0) return error;
     const BulkTransfer transfer = decode_bulk(header_span, call.layout);
     if (!context_.filter.endpoint_allowed(static_cast<uint8_t>(transfer.endpoint), configuration_)) return -ENOENT;
+    if (transfer.length >= longest_bulk) return -EINVAL;
     const bool to_host = (transfer.endpoint & 0x80) != 0;
     if (to_host && transfer.length > call.memory.write_limit()) return -ENOMEM;
     auto buffer = pool_.take(transfer.length);

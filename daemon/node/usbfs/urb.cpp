@@ -18,7 +18,7 @@ BufferPool::~BufferPool() { trim(); }
 
 BufferPool::Buffer BufferPool::take(size_t length) {
     const std::scoped_lock lock(mutex_);
-    if (in_use_bytes_ + length > most_in_use) return {};
+    if (in_use_bytes_ + length > most_in_use || taken_ == most_taken) return {};
     const size_t capacity = std::bit_ceil(std::max<size_t>(length, 64));
     const auto kept = std::find_if(kept_.begin(), kept_.end(), [&](const Buffer& b) { return b.capacity == capacity; });
     Buffer buffer{.capacity = capacity};
@@ -35,12 +35,14 @@ BufferPool::Buffer BufferPool::take(size_t length) {
     if (buffer.memory == nullptr) return {};
     buffer.length = length;
     in_use_bytes_ += length;
+    ++taken_;
     return buffer;
 }
 
 void BufferPool::give(Buffer buffer) {
     const std::scoped_lock lock(mutex_);
     in_use_bytes_ -= buffer.length;
+    --taken_;
     if (shut_ || kept_bytes_ + buffer.capacity > most_kept) return free(buffer);
     kept_bytes_ += buffer.capacity;
     kept_.push_back(buffer);
@@ -126,7 +128,7 @@ int Urb::status() const { return kernel_->status; }
 
 size_t Urb::actual_length() const { return static_cast<size_t>(std::max(kernel_->actual_length, 0)); }
 
-const std::vector<CallerMemory::Piece>& Urb::result(uint64_t pointer_address) {
+const std::vector<CallerMemory::Piece>& Urb::result(uint64_t pointer_address, Layout reap_layout) {
     const UrbOffsets offsets = urb_offsets(layout_);
     const auto field = [this](size_t offset, const auto& value) {
         pieces_.push_back({user_address_ + offset, std::as_bytes(std::span(&value, 1))});
@@ -149,7 +151,7 @@ const std::vector<CallerMemory::Piece>& Urb::result(uint64_t pointer_address) {
                                offsetof(usbdevfs_iso_packet_desc, actual_length),
                            std::as_bytes(std::span(&packet.actual_length, 2))});
     }
-    pointer_ = encode_pointer(user_address_, layout_);
+    pointer_ = encode_pointer(user_address_, reap_layout);
     pieces_.push_back({pointer_address, pointer_});
     return pieces_;
 }

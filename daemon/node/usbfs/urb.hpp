@@ -33,6 +33,7 @@ class BufferPool {
         4 << 20;  ///< of the 16 MiB that usbfs gives to the whole host (usbfs_memory_mb)
     static constexpr size_t most_kept = 2 << 20;
     static constexpr size_t most_in_use = 64 << 20;
+    static constexpr size_t most_taken = 16384;  ///< buffers: those without data cost memory too
 
     explicit BufferPool(Device& device) : device_(device) {}
     ~BufferPool();
@@ -54,7 +55,7 @@ class BufferPool {
     std::mutex mutex_;  // guards all below; never held in a device's call but map and unmap
     bool shut_ = false;
     std::vector<Buffer> kept_;
-    size_t kept_bytes_ = 0, mapped_bytes_ = 0, in_use_bytes_ = 0;
+    size_t kept_bytes_ = 0, mapped_bytes_ = 0, in_use_bytes_ = 0, taken_ = 0;
 };
 
 class Urb {
@@ -81,8 +82,8 @@ class Urb {
     size_t actual_length() const;
 
     /// What a reap writes (drivers/usb/core/devio.c, processcompl): status, lengths, error count, packets' results,
-    /// data; and the URB's address to `pointer_address`. Valid until the URB is gone.
-    const std::vector<CallerMemory::Piece>& result(uint64_t pointer_address);
+    /// data; and the URB's address to `pointer_address`, as wide as in the reap's layout. Valid until the URB is gone.
+    const std::vector<CallerMemory::Piece>& result(uint64_t pointer_address, Layout reap_layout);
 
  private:
     BufferPool& pool_;

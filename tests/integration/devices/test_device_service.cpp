@@ -48,7 +48,7 @@ struct Host {
                      [&](Result<control::Reply> got) { reply = std::move(got); });
         run_until(loop, "an answer", [&] { return reply.has_value(); });
         REQUIRE(reply->has_value());
-        return **reply;
+        return std::move(**reply);
     }
     json device(const std::string& name) {
         const auto reply = call("Show", {{"id", name}});

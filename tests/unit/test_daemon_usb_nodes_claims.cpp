@@ -1,0 +1,204 @@
+// Nodes over USB devices that end, wait and come back with their claims, also over the end of stord.
+
+#include "tests/unit/usb_node_host.hpp"
+
+using namespace storctl;
+using namespace storctl::test;
+using namespace std::chrono_literals;
+using Strings = std::vector<std::string>;
+using Actions = std::vector<Action>;
+
+namespace {
+
+const FakeNode open_node{.busy = true};
+
+usbarb::ClaimRecord stored_claim(UsbNodeHost& host) { return host->db().claims()->at(0); }
+
+}  // namespace
+
+TEST_CASE("a release takes the node along, and drivers return only when nothing of it is left") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const auto dry = host->call("Release", {{"holder", "vm:web1"}, {"dry_run", true}});
+    CHECK(dry.parameters["released"][0]["message"] == "node 'token' goes with it");
+    CHECK(host.state("token") == "serving");
+    bool gone_before = false;
+    host.machine.before_job = [&](const Job& job) {
+        if (job.action == Action::attach) gone_before = host.stored_nodes().empty() && !host.runs();
+    };
+    const auto released = host->call("Release", {{"targets", {ArbiterStand::usb("1-1")}}});
+    REQUIRE_MESSAGE(released.error.empty(), released.parameters.dump());
+    CHECK(released.parameters["released"].size() == 1);
+    CHECK(gone_before);
+    CHECK(host.clean());
+    CHECK(host->heard("node-removed") == 1);
+}
+
+TEST_CASE("while the node is open its claim is not released without force, and who has it is said") {
+    UsbNodeHost host;
+    host.behaviour["token"] = open_node;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    for (const bool dry_run : {true, false}) {
+        const auto refused = host->call("Release", {{"holder", "vm:web1"}, {"dry_run", dry_run}});
+        CHECK(refused.full_error == "io.storctl.Arbiter.Refused");
+        const Json& blocker = refused.parameters["blockers"][0];
+        CHECK(blocker["target"] == xhci + "/1");
+        CHECK(blocker["holder"] == "proc:4711");
+        CHECK(blocker["since"] == "2026-11-22T12:00:00Z");
+        CHECK(blocker["reason"] == "node 'token' is open for write by qemu (pid 4711)");
+    }
+    CHECK(host.state("token") == "serving");
+    CHECK(host->stored() == Strings{xhci + "/1 vm:web1 active done"});
+    CHECK(host->call("Node.Remove", {{"name", "token"}}).full_error == "io.storctl.Node.Refused");
+    CHECK(host->call("Release", {{"holder", "vm:web1"}, {"dry_run", true}, {"force", true}}).error.empty());
+    CHECK(host.state("token") == "serving");
+    CHECK(host->call("Release", {{"holder", "vm:web1"}, {"force", true}}).error.empty());
+    CHECK(host.clean());
+}
+
+TEST_CASE("of several claims none is released when one has its node open, not even opened just now") {
+    UsbNodeHost host;
+    host.behaviour["open"] = {.busy = true, .hides_openers = true};
+    host.start();
+    REQUIRE(host.create("idle", "1-1").error.empty());
+    REQUIRE(host.create("open", "1-3").error.empty());
+    const auto refused = host->call("Release", {{"holder", "vm:web1"}});
+    CHECK(refused.error == "Refused");
+    CHECK(refused.parameters["blockers"][0]["reason"].get<std::string>().find("qemu") != std::string::npos);
+    CHECK(host->stored().size() == 2);
+    CHECK(host.stored_nodes() == Strings{"idle", "open"});
+    CHECK(host->wait([&] { return host.state("idle") == "serving"; }));
+    CHECK(host.state("open") == "serving");
+}
+
+TEST_CASE("two releases at once both end well") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const auto first = host.begin("Release", {{"holder", "vm:web1"}});
+    const auto second = host.begin("Release", {{"holder", "vm:web1"}});
+    const auto removed = host.begin("Node.Remove", {{"name", "token"}, {"force", true}});
+    CHECK(host->end(first).error.empty());
+    CHECK(host->end(second).error.empty());
+    host->end(removed);
+    CHECK(host->wait([&] { return host.clean(); }));
+}
+
+TEST_CASE("while its device is away a node waits, and the same one in the same socket is opened again") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const Json before = host.show("token");
+    host->unplug("1-1");
+    REQUIRE(host->wait([&] { return host.nodes->describe("token")["usb"]["devnode"].is_null(); }));
+    host->plug({.where = xhci + "/1", .serial = "TWO", .address = 8});
+    CHECK(host.show("token")["usb"]["devnode"].is_null());
+    host->unplug("1-1");
+    host->plug({.where = xhci + "/1", .serial = "ONE", .address = 9});
+    REQUIRE(host->wait([&] { return host.nodes->describe("token")["backing"]["path"] == "/dev/bus/usb/001/009"; }));
+    const Json after = host.show("token");
+    CHECK(after["state"] == "serving");
+    CHECK(after["usb"]["devnode"] == "/dev/bus/usb/001/009");
+    CHECK(after["usb"]["minor"] == before["usb"]["minor"]);
+    CHECK(after["pid"] == before["pid"]);
+    CHECK(host.machine.driver_of("1-1") == "");
+    CHECK(host->db().nodes()->at(0).backing_path == "/dev/bus/usb/001/009");
+}
+
+TEST_CASE("a device that does not return within the grace period ends its node, open or not") {
+    UsbNodeHost host;
+    host.behaviour["token"] = open_node;
+    host.start({.grace = 0s});
+    REQUIRE(host.create("token", "1-1").error.empty());
+    host->unplug("1-1");
+    CHECK(host->wait([&] { return host.stored_nodes().empty() && host->stored().empty(); }));
+    CHECK(host->wait([&] { return !host.runs(); }));
+    CHECK(host.nodes->describe_all().empty());
+}
+
+TEST_CASE("a node outlives stord, which finds it again with its claim") {
+    UsbNodeHost host;
+    host.behaviour["token"] = open_node;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const Json before = host.show("token");
+    host.machine.jobs.clear();
+    host.start();
+    const Json after = host.show("token");
+    CHECK(after["state"] == "serving");
+    CHECK(after["pid"] == before["pid"]);
+    CHECK(after["usb"] == before["usb"]);
+    CHECK(host.started.size() == 1);
+    CHECK(host.machine.jobs.empty());
+    CHECK(host->call("Release", {{"holder", "vm:web1"}}).error == "Refused");
+    CHECK(host->call("Release", {{"holder", "vm:web1"}, {"force", true}}).error.empty());
+    CHECK(host.clean());
+}
+
+TEST_CASE("what a stord that was killed left half done is brought together by the next") {
+    UsbNodeHost host;
+    host.behaviour["token"] = open_node;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const auto claim = stored_claim(host);
+    host.machine.jobs.clear();
+    SUBCASE("the claim was there, its node not yet, or not any more") {
+        REQUIRE(host->db().remove_node("token").has_value());
+        ::kill(host.started[0], SIGKILL);
+        host.start();
+    }
+    SUBCASE("the claim is gone, the node runs") {
+        REQUIRE(host->db().change_claims({}, {claim.id}).has_value());
+        host.machine.devices.at("/sys/1-1").interfaces[0].driver = "usb-storage";
+        host.start();
+    }
+    SUBCASE("the claim was ending by itself, the node runs: it ends before drivers return") {
+        auto ending = claim;
+        ending.state = usbarb::ClaimState::releasing;
+        REQUIRE(host->db().change_claims({ending}, {}).has_value());
+        bool gone_before = false;
+        host.machine.before_job = [&](const Job&) { gone_before = host.stored_nodes().empty() && !host.runs(); };
+        host.start();
+        CHECK(host->wait([&] { return !host.machine.jobs.empty(); }));
+        CHECK(host->wait([&] { return gone_before; }));
+    }
+    CHECK(host->wait([&] { return host.clean(); }));
+    CHECK(host.create("token", "1-1").error.empty());
+}
+
+TEST_CASE("a node whose process was not there any more is started again, over the same device") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const auto minor = host.show("token")["usb"]["minor"];
+    host.kill_stord();
+    ::kill(host.started[0], SIGKILL);
+    ::waitpid(host.started[0], nullptr, 0);
+    ::unlink(host.paths.socket("token").c_str());
+    host.start();
+    CHECK(host->wait([&] { return host.state("token") == "serving"; }));
+    CHECK(host.show("token")["usb"]["minor"] == minor);
+    CHECK(host.started.size() == 2);
+}
+
+TEST_CASE("the node's own process is no use that stands in anybody's way") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    CHECK(host.usb->devices() == std::map<std::string, std::string>{{"/dev/bus/usb/001/002", "token"}});
+    host.machine.uses[usbarb::testing::socket(xhci + "/1")] = {
+        {.kind = UseKind::node, .text = "behind node 'token'", .pid = 77}};
+    const auto explained = host->call("Explain", {{"target", ArbiterStand::usb("1-1")}, {"holder", "vm:web1"}});
+    CHECK(explained.parameters["granted"] == true);
+    // drivers are taken off again at a restart although the node has the device
+    host.machine.devices.at("/sys/1-1").interfaces[0].driver = "usb-storage";
+    host.start();
+    CHECK(host->wait([&] { return host.machine.driver_of("1-1") == ""; }));
+    const auto events = host->events.size();
+    CHECK(host->call("Release", {{"holder", "vm:web1"}}).error.empty());
+    for (size_t i = events; i < host->events.size(); ++i) {
+        CHECK(host->events[i].summary.find("seen:") == std::string::npos);
+    }
+}
