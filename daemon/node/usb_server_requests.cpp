@@ -10,8 +10,8 @@
 #include "base/io_ring.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
+#include "daemon/node/caller/process_memory.hpp"
 #include "daemon/node/holder.hpp"
-#include "daemon/node/process_memory.hpp"
 #include "daemon/node/usb_server_state.hpp"
 
 namespace storctl::node {
@@ -24,7 +24,7 @@ constexpr size_t most_denials_told = 256;
 constexpr auto release_patience = std::chrono::seconds(2);
 
 /// The caller's memory for as long as its request is ours to answer: afterwards the thread's number may be another's.
-class GuardedMemory final : public usbfs::CallerMemory {
+class GuardedMemory final : public CallerMemory {
  public:
     GuardedMemory(CallerMemory& memory, UsbWorker& worker) : memory_(memory), worker_(worker) {}
 
@@ -230,9 +230,9 @@ void UsbServer::State::ioctl(UsbWorker& worker, UsbOpen& file, const CuseRequest
         result = memory->begin(request.in, request.out_size)
                      ? open->session->ioctl(request.command, request.argument, layout, *memory)
                      : -EIO;
-        if (result == usbfs::CallerMemory::again && !memory->plan_next()) result = -ENOMEM;
+        if (result == CallerMemory::again && !memory->plan_next()) result = -ENOMEM;
     }
-    const bool more = result == usbfs::CallerMemory::again;
+    const bool more = result == CallerMemory::again;
     if (memory != nullptr) put_leg(*open, key, more ? memory : nullptr);
     if (!may_answer(worker)) return;
     if (more) {
@@ -250,14 +250,14 @@ void UsbServer::State::ioctl(UsbWorker& worker, UsbOpen& file, const CuseRequest
 }
 
 /// What the legs before this one brought; a new memory for the first; null: there is no going on.
-std::shared_ptr<usbfs::RetryMemory> UsbServer::State::take_leg(UsbOpen& open, const UsbOpen::LegKey& key,
-                                                               const CuseRequest& request) {
+std::shared_ptr<RetryMemory> UsbServer::State::take_leg(UsbOpen& open, const UsbOpen::LegKey& key,
+                                                        const CuseRequest& request) {
     // Legs follow each other at once. One that is older was left behind: a leg that meets a bad address is the last,
     // and nobody tells us.
     constexpr auto left_behind = std::chrono::seconds(1);
     const auto now = std::chrono::steady_clock::now();
     std::shared_ptr<void> lost;  // a URB that was reaped for a caller who did not come back
-    std::shared_ptr<usbfs::RetryMemory> memory;
+    std::shared_ptr<RetryMemory> memory;
     {
         const std::scoped_lock lock(open.legs_mutex);
         auto found = open.legs.find(key);
@@ -279,7 +279,7 @@ std::shared_ptr<usbfs::RetryMemory> UsbServer::State::take_leg(UsbOpen& open, co
             if (found->second.memory != nullptr) lost = std::move(found->second.memory->kept);
             open.legs.erase(found);
         }
-        memory = std::make_shared<usbfs::RetryMemory>(CuseChannel::leg_bytes, CuseChannel::most_segments);
+        memory = std::make_shared<RetryMemory>(CuseChannel::leg_bytes, CuseChannel::most_segments);
         open.legs[key] = {.memory = nullptr, .since = now};
     }
     open.session->put_back(std::move(lost));
@@ -287,7 +287,7 @@ std::shared_ptr<usbfs::RetryMemory> UsbServer::State::take_leg(UsbOpen& open, co
 }
 
 /// Null: that was the last.
-void UsbServer::State::put_leg(UsbOpen& open, const UsbOpen::LegKey& key, std::shared_ptr<usbfs::RetryMemory> memory) {
+void UsbServer::State::put_leg(UsbOpen& open, const UsbOpen::LegKey& key, std::shared_ptr<RetryMemory> memory) {
     const std::scoped_lock lock(open.legs_mutex);
     if (memory == nullptr) {
         open.legs.erase(key);

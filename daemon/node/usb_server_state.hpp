@@ -17,10 +17,10 @@
 
 #include <pthread.h>
 
+#include "daemon/node/caller/retry_memory.hpp"
 #include "daemon/node/cuse_channel.hpp"
 #include "daemon/node/usb_device_file.hpp"
 #include "daemon/node/usb_server.hpp"
-#include "daemon/node/usbfs/retry_memory.hpp"
 #include "daemon/node/usbfs/session.hpp"
 
 namespace storctl::node {
@@ -40,7 +40,7 @@ struct UsbOpen : std::enable_shared_from_this<UsbOpen> {
     std::atomic<Reach> reach{Reach::untried};  ///< how the memory of whoever opened it is got at
 
     struct Leg {
-        std::shared_ptr<usbfs::RetryMemory> memory;  ///< null while the operation is being carried out
+        std::shared_ptr<RetryMemory> memory;  ///< null while the operation is being carried out
         std::chrono::steady_clock::time_point since;
     };
     std::mutex legs_mutex;
@@ -109,8 +109,8 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     void open(UsbWorker& worker, const CuseRequest& request);
     void release(UsbOpen& open, const CuseRequest& request);
     void ioctl(UsbWorker& worker, UsbOpen& open, const CuseRequest& request);
-    std::shared_ptr<usbfs::RetryMemory> take_leg(UsbOpen& open, const UsbOpen::LegKey& key, const CuseRequest& request);
-    static void put_leg(UsbOpen& open, const UsbOpen::LegKey& key, std::shared_ptr<usbfs::RetryMemory> memory);
+    std::shared_ptr<RetryMemory> take_leg(UsbOpen& open, const UsbOpen::LegKey& key, const CuseRequest& request);
+    static void put_leg(UsbOpen& open, const UsbOpen::LegKey& key, std::shared_ptr<RetryMemory> memory);
     void poll(UsbOpen& open, const CuseRequest& request);
     void denied(const std::string& what);
 

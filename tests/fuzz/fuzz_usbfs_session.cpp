@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "daemon/node/usbfs/retry_memory.hpp"
+#include "daemon/node/caller/retry_memory.hpp"
 #include "daemon/node/usbfs/session.hpp"
 #include "tests/fuzz/byte_reader.hpp"
 #include "tests/fuzz/counted_memory.hpp"
@@ -41,7 +41,7 @@ constexpr std::array<uint32_t, 33> numbers = {
 };
 
 /// Reached directly: what the session asks for comes at once.
-class DirectMemory final : public CallerMemory {
+class DirectMemory final : public storctl::node::CallerMemory {
  public:
     DirectMemory(CallerPages& pages, NamedMemory& named) : pages_(pages), named_(named) {}
 
@@ -221,7 +221,7 @@ class Consumer {
         NamedMemory named(static_cast<uint32_t>(number), argument, layout);
         const int result = legs_ ? call_in_legs(static_cast<uint32_t>(number), argument, layout, named)
                                  : call_directly(static_cast<uint32_t>(number), argument, layout, named);
-        FUZZ_CHECK(result != CallerMemory::again && result > -4096);
+        FUZZ_CHECK(result != storctl::node::CallerMemory::again && result > -4096);
         if (named.is(Command::submit_urb) && result == 0) submitted_.push_back(named.urb());
     }
 
@@ -233,13 +233,13 @@ class Consumer {
     }
 
     int call_in_legs(uint32_t number, uint64_t argument, Layout layout, NamedMemory& named) {
-        RetryMemory memory(leg_bytes_, 256);
+        storctl::node::RetryMemory memory(leg_bytes_, 256);
         FUZZ_CHECK(memory.begin({}, 0));
         uint64_t first_address = 0;
         for (int legs = 0;; ++legs) {
             FUZZ_CHECK(legs < 200000);
             const int result = session_->ioctl(number, argument, layout, memory);
-            if (result != CallerMemory::again) {
+            if (result != storctl::node::CallerMemory::again) {
                 std::vector<std::pair<uint64_t, std::vector<std::byte>>> writes;
                 auto left = memory.written();
                 for (const auto& segment : memory.out_segments()) {

@@ -16,7 +16,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 
-#include "daemon/node/usbfs/retry_memory.hpp"
+#include "daemon/node/caller/retry_memory.hpp"
 #include "daemon/node/usbfs/session.hpp"
 
 namespace storctl::node::usbfs::testing {

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/unique_fd.hpp"
-#include "daemon/node/process_memory.hpp"
+#include "daemon/node/caller/process_memory.hpp"
 
 namespace {
 
@@ -110,7 +110,7 @@ TEST_CASE("many pieces are written in their order, up to the first that cannot b
                 });
     ProcessMemory memory(child.pid());
     std::vector<std::byte> values(count);
-    std::vector<usbfs::CallerMemory::Piece> pieces;
+    std::vector<CallerMemory::Piece> pieces;
     for (size_t i = 0; i < count; ++i) {
         values[i] = static_cast<std::byte>(i);
         pieces.push_back({.address = address(area) + i * 100, .bytes = std::span(values).subspan(i, 1)});

@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "daemon/node/caller/memory.hpp"
 #include "daemon/node/usbfs/device.hpp"
-#include "daemon/node/usbfs/memory.hpp"
 #include "daemon/node/usbfs/policy.hpp"
 #include "daemon/node/usbfs/statistics.hpp"
 #include "daemon/node/usbfs/urb.hpp"

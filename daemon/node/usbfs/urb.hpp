@@ -10,8 +10,8 @@
 #include <span>
 #include <vector>
 
+#include "daemon/node/caller/memory.hpp"
 #include "daemon/node/usbfs/device.hpp"
-#include "daemon/node/usbfs/memory.hpp"
 #include "daemon/node/usbfs/statistics.hpp"
 #include "daemon/node/usbfs/wire.hpp"
 

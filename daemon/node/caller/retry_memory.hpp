@@ -8,9 +8,9 @@
 #include <span>
 #include <vector>
 
-#include "daemon/node/usbfs/memory.hpp"
+#include "daemon/node/caller/memory.hpp"
 
-namespace storctl::node::usbfs {
+namespace storctl::node {
 
 class RetryMemory final : public CallerMemory {
  public:
@@ -57,4 +57,4 @@ class RetryMemory final : public CallerMemory {
     size_t written_end_ = 0;
 };
 
-}  // namespace storctl::node::usbfs
+}  // namespace storctl::node

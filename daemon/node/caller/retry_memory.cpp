@@ -1,10 +1,10 @@
-#include "daemon/node/usbfs/retry_memory.hpp"
+#include "daemon/node/caller/retry_memory.hpp"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 
-namespace storctl::node::usbfs {
+namespace storctl::node {
 
 bool RetryMemory::begin(std::span<const std::byte> in, size_t room) {
     size_t expected_in = 0, expected_room = 0;
@@ -80,4 +80,4 @@ int RetryMemory::write(uint64_t address, std::span<const std::byte> from) {
     return from.empty() ? 0 : -EFAULT;
 }
 
-}  // namespace storctl::node::usbfs
+}  // namespace storctl::node

@@ -1,5 +1,5 @@
 #pragma once
-// The memory of whoever made an ioctl, as the usbfs protocol needs it: pointers in the caller's structures lead there.
+// The memory of whoever made an ioctl: pointers in the caller's structures lead there.
 // Only what the caller's own request names is ever asked for. One object serves one request, on one thread.
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 #include <memory>
 #include <span>
 
-namespace storctl::node::usbfs {
+namespace storctl::node {
 
 /// Answers are 0 or a negative errno. An operation first reads and announces everything, then acts, then writes: until
 /// `write` it may be given up and begun again from its start (`again`), with the same answers for what was read before.
@@ -44,4 +44,4 @@ class CallerMemory {
     std::shared_ptr<void> kept;
 };
 
-}  // namespace storctl::node::usbfs
+}  // namespace storctl::node

@@ -1,4 +1,4 @@
-#include "daemon/node/process_memory.hpp"
+#include "daemon/node/caller/process_memory.hpp"
 
 #include <algorithm>
 #include <array>

@@ -2,11 +2,11 @@
 // The caller's memory by process_vm_readv and process_vm_writev: one leg for any size. The caller is parked in its
 // ioctl meanwhile, so its thread id stays its own and its addresses mean what they meant. Any thread.
 
-#include "daemon/node/usbfs/memory.hpp"
+#include "daemon/node/caller/memory.hpp"
 
 namespace storctl::node {
 
-class ProcessMemory : public usbfs::CallerMemory {
+class ProcessMemory : public CallerMemory {
  public:
     /// `thread_id` as a CUSE request carries it. May only be used where `permitted`.
     explicit ProcessMemory(int thread_id) : thread_id_(thread_id) {}
