@@ -2,11 +2,14 @@
 // What a stor-node process is told to be: RUN_DIR/node/NAME.json, written by stord, read once at the node's start.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/enum_text.hpp"
 #include "base/result.hpp"
+#include "daemon/node/scsi/identity.hpp"
+#include "daemon/node/scsi/reservation_state.hpp"
 #include "daemon/node/usbfs/policy.hpp"
 
 namespace storctl::node {
@@ -30,10 +33,25 @@ struct UsbSpec {
 inline constexpr unsigned usb_node_major = 189;
 inline constexpr unsigned usb_node_first_minor = 64 * 128;
 
+/// A block node's SCSI generic device.
+struct SgSpec {
+    std::string device_name;  ///< below /dev: "storctl/sg/web1"
+    unsigned major = 0, minor = 0;
+    bool required = false;  ///< asked for by name: the node does not start without it; else it serves what it can
+};
+
+/// sg_dd and sgp_dd know an sg device by its major number; the sg driver takes the minors below 32768.
+inline constexpr unsigned sg_node_major = 21;
+inline constexpr unsigned sg_node_first_minor = 40000;
+
 struct Spec {
     std::string name;
     NodeKind kind = NodeKind::block;
     UsbSpec usb;
+    std::optional<SgSpec> sg;
+    scsi::Identity identity;              ///< of a block node, as far as it is known: what INQUIRY says
+    std::string host;                     ///< of a block node: the first half of every initiator's name
+    scsi::ReservationState reservations;  ///< of a block node, as last stored
     std::string backing_path;    ///< device node or regular file, absolute; empty: absent until Reopen says where
     std::string backing_kind;    ///< last known: block, loop, file, usb
     std::string control_socket;  ///< where the process serves io.storctl.NodeProcess

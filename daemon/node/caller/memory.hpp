@@ -39,6 +39,8 @@ class CallerMemory {
     }
     /// The most that one operation can write: a request with more is refused before anything happens.
     virtual size_t write_limit() const = 0;
+    /// What is announced but not written before something that is written goes out as zeroes.
+    virtual bool in_legs() const { return false; }
 
     /// What an operation that acts before it knows what to announce (a reap) keeps until it is begun again.
     std::shared_ptr<void> kept;

@@ -41,6 +41,7 @@ class RetryMemory final : public CallerMemory {
     int ready() override;
     int write(uint64_t address, std::span<const std::byte> from) override;
     size_t write_limit() const override { return leg_bytes_; }
+    bool in_legs() const override { return true; }
 
  private:
     struct Fetched {
