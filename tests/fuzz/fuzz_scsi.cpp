@@ -17,7 +17,7 @@ class Stream {
  public:
     explicit Stream(uint8_t flags) : disk_(configuration(flags)) {
         for (const char* name : {"a", "b", "c,i,0x1"})
-            nexuses_.push_back(disk_.attach(name, {.writable = true, .power_on = false}));
+            nexuses_.push_back(disk_.attach(name, {.power_on = false}));
     }
 
     void one(ByteReader& input) {

@@ -85,6 +85,7 @@ class ScsiDisk {
         }
         command->scratch.resize(shape.scratch_bytes);
         command->task.nexus = &nexus;
+        command->task.writable = writable;
         command->task.cdb = command->cdb;
         command->task.data = command->data;
         command->task.scratch = command->scratch;
@@ -152,6 +153,7 @@ class ScsiDisk {
         return 0;
     }
 
+    bool writable = true;  ///< as its openers have it open
     std::vector<std::byte> memory;
     std::unique_ptr<scsi::LogicalUnit> unit;
     std::vector<scsi::Operation> operations;

@@ -168,6 +168,61 @@ TEST_CASE("what could not be stored has not happened") {
     CHECK(waiting->task.status == Status::good);
 }
 
+TEST_CASE("a store that nobody answers for makes the disk busy, not broken") {
+    Stand stand;
+    stand.disk.store_fault = -EBUSY;
+    auto command = stand.reserve(*stand.a, Reserve::register_key, {.service_key = 1});
+    stand.disk.drive(*command);
+    CHECK(command->task.status == Status::busy);
+    CHECK(stand.disk.unit->reservations() == ReservationState{});
+}
+
+TEST_CASE("COMPARE AND WRITE is atomic against I/O past the logical unit") {
+    Stand stand;
+    static int granted;
+    granted = 0;
+    RangeLocks::Hold file;
+    file.first = 4;
+    file.end = 8;
+    file.granted = [](RangeLocks::Hold&) { ++granted; };
+    SUBCASE("it waits for what came before it") {
+        REQUIRE(stand.disk.unit->enter(file));
+        auto command = stand.start(*stand.a, compare16, 6, 1, Bytes(1024));
+        CHECK(command->next == Next::wait);
+        stand.disk.unit->leave(file);
+        REQUIRE(stand.resume_ready({command.get()}) == command.get());
+        stand.disk.drive(*command);
+        CHECK(command->task.status == Status::good);
+        CHECK(granted == 0);
+    }
+    SUBCASE("what comes after waits for it") {
+        auto command = stand.start(*stand.a, compare16, 6, 1, Bytes(1024));
+        REQUIRE(command->next == Next::block);
+        CHECK_FALSE(stand.disk.unit->enter(file));
+        RangeLocks::Hold elsewhere;
+        elsewhere.first = 8;
+        elsewhere.end = 9;
+        CHECK(stand.disk.unit->enter(elsewhere));
+        stand.disk.drive(*command);
+        CHECK(granted == 1);
+        stand.disk.unit->leave(elsewhere);
+        stand.disk.unit->leave(file);
+    }
+}
+
+TEST_CASE("a command that nobody waits for any more ends with what it has in flight") {
+    Stand stand;
+    Bytes change(1024);
+    change[512] = 1;
+    auto command = stand.start(*stand.a, compare16, 6, 1, change);
+    REQUIRE(command->next == Next::block);
+    stand.disk.unit->abort(command->task);
+    stand.disk.step(*command);
+    CHECK(command->next == Next::done);
+    CHECK(command->task.status == Status::task_aborted);
+    CHECK(stand.disk.memory[6 * 512] == std::byte{0});
+}
+
 TEST_CASE("a change that another host was faster with is decided again") {
     Stand stand;
     stand.good(*stand.a, Reserve::register_key, {.service_key = 1});

@@ -408,7 +408,7 @@ TEST_CASE("read-only disks and openers write nothing") {
     auto configuration = scsi_configuration();
     configuration.geometry.read_only = true;
     Stand disk(configuration), opener;
-    opener.nexus = opener.disk.attach("reader", {.writable = false, .power_on = false});
+    opener.disk.writable = false;
     for (auto* stand : {&disk, &opener}) {
         for (const auto& cdb : writes) stand->refused(cdb, S::write_protected, Bytes(4096, 1), SenseKey::data_protect);
         stand->good(ten(0x28, 0, 1));

@@ -329,8 +329,9 @@ TEST_CASE("what is left after a loss of power") {
     CHECK(again.attach("a")->standing() == Standing::holder);
     CHECK(again.attach("b")->standing() == Standing::registered);
     CHECK(again.attach("x")->standing() == Standing::unregistered);
-    CHECK(again.unit->refuses(Access::changes));
-    CHECK_FALSE(again.unit->refuses(Access::reads));
+    const auto stranger = again.attach("x");
+    CHECK(again.unit->refuses(*stranger, Access::changes));
+    CHECK_FALSE(again.unit->refuses(*stranger, Access::reads));
 }
 
 TEST_CASE("stored states that do not hold together are refused") {

@@ -48,7 +48,7 @@ Result<std::shared_ptr<Nexus>> LogicalUnit::attach(const NexusName& name, NexusO
     for (const auto& weak : nexuses_) {
         if (auto nexus = weak.lock(); nexus && nexus->name_ == name) return nexus;
     }
-    std::shared_ptr<Nexus> nexus(new Nexus(name, options.writable));
+    std::shared_ptr<Nexus> nexus(new Nexus(name));
     nexus->standing_ = standing_of(reservations_, name);
     if (options.power_on) nexus->attentions_.establish(Attention::power_on);
     nexuses_.push_back(nexus);
@@ -84,7 +84,7 @@ Next LogicalUnit::start(Task& task) {
     if (stopped_ && (row->touches_medium || row->command == Command::test_unit_ready))
         return fail(task, {.key = SenseKey::not_ready,
                            .code = AdditionalSense::logical_unit_not_ready_initializing_command_required});
-    if (const auto sense = protected_from(*task.nexus, *row, access_of(*row, task.cdb))) return fail(task, *sense);
+    if (const auto sense = protected_from(task, access_of(*row, task.cdb))) return fail(task, *sense);
     return row->touches_medium ? begin_medium(task) : answer(task);
 }
 
@@ -155,15 +155,16 @@ void LogicalUnit::tell(Attention attention, const Nexus* but) {
     }
 }
 
-bool LogicalUnit::write_protected(const Nexus& nexus) const {
-    return geometry_.read_only || mode_.software_write_protect || !nexus.writable_;
+bool LogicalUnit::write_protected(const Task& task) const {
+    return geometry_.read_only || mode_.software_write_protect || !task.writable;
 }
 
-/// A nexus that only reads changes neither the medium nor what others meet: modes, reservations, a stop.
-std::optional<Sense> LogicalUnit::protected_from(const Nexus& nexus, const CommandRow& row, Access access) const {
+/// Whoever only reads changes neither the medium nor what others meet: modes, reservations, a stop.
+std::optional<Sense> LogicalUnit::protected_from(const Task& task, Access access) const {
+    const CommandRow& row = *task.row_;
     const bool harmless = row.command == Command::synchronize_cache || row.command == Command::send_diagnostic;
     const bool changes = (access == Access::changes || access == Access::decides) && !harmless;
-    if (changes && (!nexus.writable_ || (geometry_.read_only && changes_medium(row.command))))
+    if (changes && (!task.writable || (geometry_.read_only && changes_medium(row.command))))
         return Sense{.key = SenseKey::data_protect, .code = AdditionalSense::write_protected};
     if (mode_.software_write_protect && changes_medium(row.command))
         return Sense{.key = SenseKey::data_protect, .code = AdditionalSense::logical_unit_software_write_protected};
@@ -195,6 +196,13 @@ void LogicalUnit::abort(Task& task) {
         make_ready(task);
 }
 
+void LogicalUnit::leave(RangeLocks::Hold& hold) {
+    ranges_.release(hold, [this](RangeLocks::Hold& next) {
+        if (next.granted != nullptr) return next.granted(next);
+        make_ready(*static_cast<Task*>(next.owner));
+    });
+}
+
 Next LogicalUnit::finish(Task& task, Status status) {
     task.status = status;
     if (status != Status::good && status != Status::condition_met) task.data_in_bytes = 0;
@@ -202,7 +210,7 @@ Next LogicalUnit::finish(Task& task, Status status) {
     task.phase_ = Task::Phase::idle;
     (task.previous_ != nullptr ? task.previous_->next_ : in_flight_) = task.next_;
     (task.next_ != nullptr ? task.next_->previous_ : last_in_flight_) = task.previous_;
-    ranges_.release(task.hold_, [this](RangeLocks::Hold& hold) { make_ready(*static_cast<Task*>(hold.owner)); });
+    leave(task.hold_);
     if (reserving_ == &task) {
         reserving_ = nullptr;
         for (Task* other = in_flight_; other != nullptr; other = other->next_) {

@@ -42,6 +42,13 @@ class LogicalUnit {
     Next resume(Task& task, int64_t result);
     /// A task that waited and may go on: resume it with 0.
     Task* take_ready();
+    /// Nobody waits for the task any more: it ends with TASK ABORTED once what is in flight of it has ended.
+    void abort(Task& task);
+
+    /// I/O on another path to the disk enters its blocks, so that COMPARE AND WRITE is atomic against it too. False: it
+    /// waits until `hold.granted` is called. Left once done.
+    bool enter(RangeLocks::Hold& hold) { return ranges_.acquire(hold); }
+    void leave(RangeLocks::Hold& hold);
 
     // What happens to the disk from outside. Unit attentions tell every nexus.
     void resize(uint64_t blocks);
@@ -58,8 +65,10 @@ class LogicalUnit {
     const ReservationState& reservations() const { return reservations_; }
     const Geometry& geometry() const { return geometry_; }
     const ModeValues& mode() const { return mode_; }
-    /// Whether I/O on another path to the disk, from somebody who is no nexus, runs into a reservation.
-    bool refuses(Access access) const { return conflicts(reservations_.type, Standing::unregistered, access); }
+    /// Whether I/O of that nexus on another path to the disk runs into a reservation.
+    bool refuses(const Nexus& nexus, Access access) const {
+        return conflicts(reservations_.type, nexus.standing(), access);
+    }
 
  private:
     explicit LogicalUnit(UnitConfiguration configuration);
@@ -107,10 +116,9 @@ class LogicalUnit {
     Next give(Task& task, const Bytes& data);
     void fly(Task& task, Task::Phase phase);
     void make_ready(Task& task);
-    void abort(Task& task);
     void tell(Attention attention, const Nexus* but = nullptr);
-    bool write_protected(const Nexus& nexus) const;
-    std::optional<Sense> protected_from(const Nexus& nexus, const CommandRow& row, Access access) const;
+    bool write_protected(const Task& task) const;
+    std::optional<Sense> protected_from(const Task& task, Access access) const;
 
     Identity identity_;
     Geometry geometry_;

@@ -52,7 +52,7 @@ Reply LogicalUnit::reply_of(Task& task) {
         case Command::inquiry:
             return inquiry(identity_, geometry_, limits_, task.nexus->name_.target_port, task.cdb);
         case Command::mode_sense:
-            return mode_sense(mode_, geometry_, write_protected(*task.nexus), task.cdb);
+            return mode_sense(mode_, geometry_, write_protected(task), task.cdb);
         case Command::read_capacity_10:
             return scsi::read_capacity_10(geometry_);
         case Command::read_capacity_16:

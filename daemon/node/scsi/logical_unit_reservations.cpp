@@ -34,6 +34,7 @@ Next LogicalUnit::stored(Task& task, int64_t result) {
     task.proposed = nullptr;
     if (result == -ESTALE && !task.aborted_) return reserve_out(task);
     if (result == -ESTALE) return finish(task, Status::task_aborted);
+    if (result == -EBUSY) return finish(task, Status::busy);
     if (result < 0)
         return fail(task, {.key = SenseKey::hardware_error, .code = AdditionalSense::internal_target_failure});
     commit(std::move(task.change_.state), task.change_.notices);

@@ -8,7 +8,6 @@
 namespace storctl::node::scsi {
 
 struct NexusOptions {
-    bool writable = true;  ///< else what it wants to change, reservations too, is answered WRITE PROTECTED
     bool power_on = true;  ///< its first command is told of a power on, as after a login
 };
 
@@ -19,10 +18,9 @@ class Nexus {
 
  private:
     friend class LogicalUnit;
-    Nexus(NexusName name, bool writable) : name_(std::move(name)), writable_(writable) {}
+    explicit Nexus(NexusName name) : name_(std::move(name)) {}
 
     const NexusName name_;
-    const bool writable_;
     Standing standing_ = Standing::unregistered;
     Attentions attentions_;
 };

@@ -14,6 +14,8 @@ class RangeLocks {
         uint64_t end = 0;  ///< behind the last block
         bool exclusive = false;
         void* owner = nullptr;
+        /// Called when it may go on, where its owner is no task of the logical unit; it must not come back here.
+        void (*granted)(Hold&) = nullptr;
 
         Hold() = default;
         Hold(const Hold&) = delete;

@@ -47,6 +47,7 @@ struct Task {
     ByteView cdb;
     std::span<std::byte> data;     ///< data-out as it came, or room for data-in; may be shorter than its Shape
     std::span<std::byte> scratch;  ///< at least Shape::scratch_bytes
+    bool writable = true;          ///< else what it wants to change, reservations too, is answered WRITE PROTECTED
 
     // Filled by the logical unit.
     Operation operation;
