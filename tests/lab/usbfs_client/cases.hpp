@@ -23,8 +23,11 @@ void quiet_cases(const std::string& path);     ///< poll, blocking calls, signal
 void lifetime_cases(const std::string& path);  ///< closes and deaths with URBs in flight
 void quiet_libusb_cases(const std::string& path);
 void unplug_cases(const std::string& path, const std::string& stimulus);
-// a mouse, a sound card
+/// A disk whose pipes have streams.
+void stream_cases(const std::string& path);
+// a mouse, a sound card, what tests/lab/virtual_device.py is
 void input_cases(const std::string& path, const std::string& stimulus);
 void sound_cases(const std::string& path);
+void capture_cases(const std::string& path);
 
 }  // namespace storctl::usbfs_client

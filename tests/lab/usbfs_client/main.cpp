@@ -2,10 +2,12 @@
 // it sees: one line per case, the same in every run.
 //
 //   usbfs_client disk NODE              a disk on bulk-only transport whose first 12 MiB are what `fill` writes
+//   usbfs_client streams NODE           a disk on USB Attached SCSI, filled as well
 //   usbfs_client quiet NODE             a serial adapter with nobody at its other end
 //   usbfs_client unplug NODE COMMAND    the same; COMMAND unplugs it while URBs are in flight
 //   usbfs_client mouse NODE COMMAND     COMMAND moves it
 //   usbfs_client sound NODE
+//   usbfs_client capture NODE           the tests' own device
 //   usbfs_client soak NODE SECONDS      the disk: reads and writes of all sizes
 //   usbfs_client fill DISK              a block device, by its driver
 //   usbfs_client sum DISK               of those 12 MiB, by its driver
@@ -64,6 +66,8 @@ void sum(const std::string& path) {
 bool run(std::string_view what, const std::string& path, const std::string& stimulus) {
     if (what == "disk")
         disk_cases(path);
+    else if (what == "streams")
+        stream_cases(path);
     else if (what == "quiet")
         all_quiet_cases(path);
     else if (what == "unplug" && !stimulus.empty())
@@ -72,6 +76,8 @@ bool run(std::string_view what, const std::string& path, const std::string& stim
         input_cases(path, stimulus);
     else if (what == "sound")
         sound_cases(path);
+    else if (what == "capture")
+        capture_cases(path);
     else if (what == "soak" && !stimulus.empty())
         soak(path, std::chrono::seconds(std::stoi(stimulus)));
     else if (what == "fill")
@@ -90,6 +96,8 @@ int main(int argc, char** argv) {
     // a call that never comes back is a finding too
     alarm(60 + (argc > 3 && std::string_view(argv[1]) == "soak" ? static_cast<unsigned>(std::stoi(argv[3])) : 0));
     if (argc >= 3 && storctl::usbfs_client::run(argv[1], argv[2], argc > 3 ? argv[3] : "")) return 0;
-    fmt::print(stderr, "usage: usbfs_client disk|quiet|unplug|mouse|sound|soak|fill|sum NODE [COMMAND|SECONDS]\n");
+    fmt::print(
+        stderr,
+        "usage: usbfs_client disk|streams|quiet|unplug|mouse|sound|capture|soak|fill|sum NODE [COMMAND|SECONDS]\n");
     return 2;
 }
