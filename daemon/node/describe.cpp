@@ -3,11 +3,20 @@
 #include <unistd.h>
 
 #include "base/text.hpp"
+#include "daemon/node/reservation_json.hpp"
 #include "storctl_version.hpp"
 
 namespace storctl::node {
 
 using Json = nlohmann::json;
+
+namespace {
+
+Json reservations_or_null(const std::optional<scsi::ReservationState>& state) {
+    return state ? reservations_json(*state) : Json(nullptr);
+}
+
+}  // namespace
 
 Json to_json(const std::vector<Opener>& openers) {
     Json list = Json::array();
@@ -34,7 +43,9 @@ Json to_json(const Description& description) {
             {"logical_block_bytes", description.logical_block_bytes},
             {"direct", description.direct},
             {"forms", std::move(forms)},
-            {"openers", to_json(description.openers)}};
+            {"openers", to_json(description.openers)},
+            {"reservations", reservations_or_null(description.reservations)},
+            {"proposed", reservations_or_null(description.proposed)}};
 }
 
 Json to_json(const NodeStats& stats) {

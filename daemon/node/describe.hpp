@@ -2,18 +2,20 @@
 // A node process as its own interface shows it (io.storctl.NodeProcess): values to JSON. Pure.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "daemon/node/open_table.hpp"
+#include "daemon/node/scsi/reservation_state.hpp"
 #include "daemon/node/stats.hpp"
 
 namespace storctl::node {
 
 struct Form {
-    std::string type;  ///< fuse, loop, usbfs
+    std::string type;  ///< fuse, loop, sg, usbfs
     std::string path;
 };
 
@@ -24,6 +26,8 @@ struct Description {
     bool direct = false;
     std::vector<Form> forms;
     std::vector<Opener> openers;
+    std::optional<scsi::ReservationState> reservations;  ///< in force; none: the node has none
+    std::optional<scsi::ReservationState> proposed;      ///< a command waits for it to be stored
 };
 
 nlohmann::json to_json(const Description& description);

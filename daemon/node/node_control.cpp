@@ -11,6 +11,7 @@
 
 #include "base/clock.hpp"
 #include "control/interfaces.hpp"
+#include "daemon/node/reservation_json.hpp"
 #include "storctl_version.hpp"
 
 namespace storctl::node {
@@ -75,6 +76,8 @@ Result<void> NodeControl::serve(Handlers handlers) {
     methods.push_back({"Reopen", Access::change, [this](Call call) { handle_reopen(std::move(call)); }});
     methods.push_back({"Refresh", Access::change, refresh});
     methods.push_back({"Stop", Access::change, [this](Call call) { handle_stop(std::move(call)); }});
+    methods.push_back(
+        {"SetReservations", Access::change, [this](Call call) { handle_set_reservations(std::move(call)); }});
     return server_->add_interface(control::io_storctl_node_process, std::move(methods));
 }
 
@@ -112,6 +115,21 @@ void NodeControl::handle_stop(control::Call call) {
     // the answer goes out before the end: `close` gives the socket its time
     call.reply(Json::object());
     server_->close(answer_grace);
+}
+
+void NodeControl::handle_set_reservations(control::Call call) {
+    const auto refuse = [&](std::string message) {
+        call.error("ReservationsNotTaken", {{"message", std::move(message)}});
+    };
+    if (!handlers_.set_reservations) return refuse("this node has no persistent reservations");
+    auto state = parse_reservations(call.parameters()["reservations"]);
+    if (!state) return refuse(state.error().message());
+    std::optional<std::string> error;
+    if (const auto given = call.parameters().find("error"); given != call.parameters().end() && !given->is_null())
+        error = given->get<std::string>();
+    if (auto taken = handlers_.set_reservations(std::move(*state), std::move(error)); !taken)
+        return refuse(taken.error().message());
+    call.reply(Json::object());
 }
 
 }  // namespace storctl::node

@@ -5,6 +5,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,8 @@ class NodeControl {
         std::function<void()> refresh;
         /// Openers: it is busy. None: it is ending, and the socket is closed behind the answer.
         std::function<std::vector<Opener>(bool force)> stop;
+        /// What is stored now, as io.storctl.NodeProcess.SetReservations says; none: the node has no reservations.
+        std::function<Result<void>(scsi::ReservationState, std::optional<std::string> error)> set_reservations = {};
     };
 
     /// address_in_use: the node has a process already.
@@ -45,6 +48,7 @@ class NodeControl {
     void handle_stat(control::Call call);
     void handle_reopen(control::Call call);
     void handle_stop(control::Call call);
+    void handle_set_reservations(control::Call call);
 
     EventLoop& loop_;
     const std::string socket_path_;

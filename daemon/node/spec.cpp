@@ -8,6 +8,7 @@
 
 #include "base/file.hpp"
 #include "base/text.hpp"
+#include "daemon/node/reservation_json.hpp"
 
 namespace storctl::node {
 namespace {
@@ -33,6 +34,20 @@ Json usb_json(const UsbSpec& usb) {
             {"descriptors", hex_encode(usb.descriptors)}};
 }
 
+Json sg_json(const SgSpec& sg) {
+    return {{"device_name", sg.device_name}, {"major", sg.major}, {"minor", sg.minor}, {"required", sg.required}};
+}
+
+Json identity_json(const scsi::Identity& identity) {
+    return {{"vendor", identity.vendor},
+            {"product", identity.product},
+            {"revision", identity.revision},
+            {"serial", identity.serial},
+            {"naa", hex_encode(identity.naa)},
+            {"eui64", hex_encode(identity.eui64)},
+            {"target_ports", identity.target_ports}};
+}
+
 template <class Number>
 Result<Number> read_number(const Json& value, const std::string& where, const char* key) {
     const auto number = value.get<int64_t>();
@@ -41,11 +56,22 @@ Result<Number> read_number(const Json& value, const std::string& where, const ch
     return static_cast<Number>(number);
 }
 
+Result<void> check_device_name(const std::string& name, const std::string& where) {
+    if (name.empty()) return bad(where, "key 'device_name' is empty");
+    return {};
+}
+
+Result<std::vector<uint8_t>> read_hex(const Json& in, const std::string& where, const char* key) {
+    auto bytes = hex_decode(in.at(key).get<std::string>());
+    if (!bytes) return bad(where, fmt::format("key '{}': {}", key, bytes.error().message()));
+    return bytes;
+}
+
 /// Throws where the JSON library does.
 Result<UsbSpec> read_usb(const Json& in, const std::string& where) {
     if (!in.is_object()) return bad(where, "key 'usb' is not an object");
     UsbSpec out{.device_name = in.at("device_name").get<std::string>()};
-    if (out.device_name.empty()) return bad(where, "key 'device_name' is empty");
+    TRY(check_device_name(out.device_name, where));
     out.major = TRY(read_number<unsigned>(in.at("major"), where, "major"));
     out.minor = TRY(read_number<unsigned>(in.at("minor"), where, "minor"));
     if (const Json& interfaces = in.at("interfaces"); !interfaces.is_null()) {
@@ -61,10 +87,55 @@ Result<UsbSpec> read_usb(const Json& in, const std::string& where) {
         if (!what) return bad(where, fmt::format("key 'deny' is not {}", all_names<usbfs::Denial>()));
         out.policy.deny.insert(*what);
     }
-    auto descriptors = hex_decode(in.at("descriptors").get<std::string>());
-    if (!descriptors) return bad(where, fmt::format("key 'descriptors': {}", descriptors.error().message()));
-    out.descriptors = std::move(*descriptors);
+    out.descriptors = TRY(read_hex(in, where, "descriptors"));
     return out;
+}
+
+/// Throws where the JSON library does.
+Result<SgSpec> read_sg(const Json& in, const std::string& where) {
+    if (!in.is_object()) return bad(where, "key 'sg' is not an object");
+    SgSpec out{.device_name = in.at("device_name").get<std::string>()};
+    TRY(check_device_name(out.device_name, where));
+    out.major = TRY(read_number<unsigned>(in.at("major"), where, "major"));
+    out.minor = TRY(read_number<unsigned>(in.at("minor"), where, "minor"));
+    out.required = in.at("required").get<bool>();
+    return out;
+}
+
+/// Throws where the JSON library does.
+Result<scsi::Identity> read_identity(const Json& in, const std::string& where) {
+    if (!in.is_object()) return bad(where, "key 'identity' is not an object");
+    scsi::Identity out;
+    for (const auto& [key, text] : {std::pair{"vendor", &out.vendor},
+                                    {"product", &out.product},
+                                    {"revision", &out.revision},
+                                    {"serial", &out.serial}}) {
+        in.at(key).get_to(*text);
+        if (escape_unprintable(*text) != *text) return bad(where, fmt::format("key '{}' is not printable ASCII", key));
+    }
+    out.naa = TRY(read_hex(in, where, "naa"));
+    out.eui64 = TRY(read_hex(in, where, "eui64"));
+    out.target_ports = TRY(read_number<uint16_t>(in.at("target_ports"), where, "target_ports"));
+    const scsi::Geometry any{.blocks = 1};
+    if (auto good = scsi::check(out, any, {}); !good)
+        return bad(where, fmt::format("key 'identity': {}", good.error().message()));
+    return out;
+}
+
+/// What only a disk has; throws where the JSON library does.
+Result<void> read_block(const Json& root, const std::string& where, Spec& spec) {
+    root.at("mount_path").get_to(spec.mount_path);
+    if (const auto sg = root.find("sg"); sg != root.end() && !sg->is_null()) spec.sg = TRY(read_sg(*sg, where));
+    if (const auto in = root.find("identity"); in != root.end()) spec.identity = TRY(read_identity(*in, where));
+    spec.host = root.value("host", spec.host);
+    if (const auto good = scsi::check({.initiator = spec.host}); !spec.host.empty() && !good)
+        return bad(where, fmt::format("key 'host': {}", good.error().message()));
+    if (const auto in = root.find("reservations"); in != root.end()) {
+        auto reservations = parse_reservations(*in);
+        if (!reservations) return bad(where, fmt::format("key 'reservations': {}", reservations.error().message()));
+        spec.reservations = std::move(*reservations);
+    }
+    return {};
 }
 
 }  // namespace
@@ -96,7 +167,7 @@ Result<Spec> Spec::parse(const std::string& json_text, const std::string& where)
         spec.kind = *kind;
         switch (spec.kind) {
             case NodeKind::block:
-                root.at("mount_path").get_to(spec.mount_path);
+                TRY(read_block(root, where, spec));
                 break;
             case NodeKind::usb:
                 spec.usb = TRY(read_usb(root.at("usb"), where));
@@ -150,7 +221,17 @@ std::string Spec::to_json() const {
         {"poll_limit_us", poll_limit_us},
         {"wait_for_backing", wait_for_backing},
     };
-    if (kind == NodeKind::usb) root["usb"] = usb_json(usb);
+    switch (kind) {
+        case NodeKind::block:
+            root["sg"] = sg ? sg_json(*sg) : Json(nullptr);
+            root["identity"] = identity_json(identity);
+            root["host"] = host;
+            root["reservations"] = reservations_json(reservations);
+            break;
+        case NodeKind::usb:
+            root["usb"] = usb_json(usb);
+            break;
+    }
     return root.dump(2) + "\n";
 }
 

@@ -24,7 +24,7 @@ TEST_CASE("our own descriptions parse") {
         {io_storctl_device, "io.storctl.Device", 4, 4, 4},
         {io_storctl_arbiter, "io.storctl.Arbiter", 9, 10, 6},
         {io_storctl_node, "io.storctl.Node", 7, 6, 7},
-        {io_storctl_node_process, "io.storctl.NodeProcess", 4, 6, 2},
+        {io_storctl_node_process, "io.storctl.NodeProcess", 6, 7, 3},
         {org_varlink_service, "org.varlink.service", 0, 2, 6},
     };
     for (const auto& row : rows) {
