@@ -77,7 +77,7 @@ int fetch_written(CallerMemory& memory, std::span<const std::byte> header, Layou
 /// `into`: command.data_bytes.
 int fetch_data(CallerMemory& memory, const Command& command, std::span<std::byte> into);
 /// Also fetches the former sense where memory is moved in legs (CallerMemory::in_legs), so that a command without sense
-/// leaves it as it was.
+/// leaves it as it was. Ends with CallerMemory::ready.
 int announce(CallerMemory& memory, Command& command);
 int give(CallerMemory& memory, const Command& command, const Outcome& outcome);
 /// Only data and sense, for a command that came by write(): its header is for read(). Nothing was announced.

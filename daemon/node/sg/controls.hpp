@@ -50,9 +50,21 @@ class Controls {
     bool any() const { return !answers_.empty(); }
 
  private:
+    struct Call;
+    struct Row;
+    static const Row rows[];
+
+    int carry_out(const Row& row, const Call& call);
+    uint32_t reserved_bytes(const UnitFacts& facts) const;
+    void reserve(uint32_t wanted, const UnitFacts& facts);
+    int put_scsi_id(const Call& call) const;
+    int put_id_and_lun(const Call& call) const;
+    int put_host_name(const Call& call) const;
+    int put_request_table(const Call& call) const;
+
     bool force_pack_id_ = false;
     bool command_queueing_ = true;
-    bool keep_orphan_ = false;
+    int32_t keep_orphan_ = 0;
     uint32_t timeout_ms_ = default_timeout_ms;
     uint32_t reserved_bytes_ = 0;  ///< 0: never set
     std::vector<Answer> answers_;
