@@ -186,7 +186,7 @@ int fetch_named(CallerMemory& memory, const Pointers& pointers, Command& command
 
     const int cdb = memory.read(pointers.cdb, std::span(command.cdb_bytes).first(command.cdb_length));
     if (cdb != 0 && cdb != CallerMemory::again) return cdb;
-    const int segments = memory.read(pointers.data, list);
+    const int segments = listed ? memory.read(pointers.data, list) : 0;
     if (segments != 0 && segments != CallerMemory::again) return segments;
     if (cdb != 0 || segments != 0) {
         if (!listed) ask_for_the_rest(memory, command);
