@@ -323,6 +323,32 @@ TEST_CASE("a printer's GET_DEVICE_ID has its interface in the high byte") {
     CHECK(scanner.control({0xa1, 0, 0, 0x0100, 255}).kind == Kind::stall);
 }
 
+TEST_CASE("a printer's setting is not taken for an interface for firmware of that number") {
+    const auto firmware = usb_interface(0, 0, 0, 0xfe, 1, 1);
+    const auto printing = firmware + usb_interface(1, 0, 0, 7, 1, 2) + usb_interface(1, 1, 0, 7, 1, 4);
+    const auto descriptors = usb_device() + usb_configuration(1, 2, printing);
+    const Row rows[] = {
+        {"GET_DEVICE_ID of setting 0", {0xa1, 0, 0, 0x0100, 255}, Kind::allow},
+        {"GET_DEVICE_ID of setting 1", {0xa1, 0, 0, 0x0101, 255}, Kind::allow},
+        {"the same to the interface for firmware itself", {0xa1, 0, 0, 0x0000, 255}, Kind::stall},
+        {"the same to an interface that there is not", {0xa1, 0, 0, 0x0200, 255}, Kind::stall},
+        {"DFU_DETACH with the printer in the high byte", {0x21, 0, 0, 0x0100, 0}, Kind::stall},
+        {"the printer's next request, whose low byte the kernel takes", {0xa1, 1, 0, 0x0100, 1}, Kind::stall},
+        {"to the device", {0xa0, 0, 0, 0x0100, 255}, Kind::stall},
+        {"of the reserved type", {0xe1, 0, 0, 0x0100, 255}, Kind::stall},
+    };
+    check_rows(Filter({}, descriptors), rows);
+    const Filter shown({.interfaces = Set{1}, .deny = nothing}, descriptors);
+    CHECK(shown.control({0xa1, 0, 0, 0x0100, 255}).kind == Kind::allow);
+    CHECK(shown.control({0xa1, 0, 0, 0x0000, 255}).kind == Kind::stall);
+    // in another configuration the kernel takes the low byte for the interface
+    const auto two = usb_device(2) + usb_configuration(1, 2, printing) + usb_configuration(2, 1, firmware);
+    CHECK(Filter({}, two).control({0xa1, 0, 0, 0x0100, 255}).kind == Kind::stall);
+    // the second configuration could not be read
+    const Bytes cut(two.begin(), two.end() - 1);
+    CHECK(Filter({}, cut).control({0xa1, 0, 0, 0x0100, 255}).kind == Kind::stall);
+}
+
 TEST_CASE("an address that a shown and a hidden interface have is hidden") {
     const auto body = usb_interface(0, 0, 1) + usb_endpoint(0x81) + usb_interface(1, 0, 1) + usb_endpoint(0x81);
     const Filter filter({.interfaces = Set{1}, .deny = nothing}, usb_device() + usb_configuration(1, 2, body));

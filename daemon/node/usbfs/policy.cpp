@@ -116,14 +116,15 @@ std::string Filter::interface_refusal(const Setup& setup) const {
 }
 
 /// Of what is for the device or another recipient the kernel does not check wIndex, and some devices look at nothing
-/// but it and bRequest. The reserved type counts as a class's here, because it differs from that in one bit.
+/// but it and bRequest. The reserved type counts as a class's here, because it differs from that in one bit. Where the
+/// low byte of a printer's GET_DEVICE_ID, a setting, is the number of an interface for firmware, it is let through all
+/// the same: DFU has no request of this number in this direction, and a device that took it for DFU_DETACH would come
+/// back as another one, which its node does not let in.
 std::string Filter::firmware_refusal(const Setup& setup) const {
     const bool of_class = type_of(setup) == Type::class_specific || type_of(setup) == Type::reserved;
     if (!of_class || is_certainly_to_endpoint(setup)) return {};
     if (setup.request > last_firmware_request && recipient_of(setup) != Recipient::interface) return {};
-    auto meant = interfaces_meant(setup);
-    meant.insert(low(setup.index));
-    for (const uint8_t number : meant) {
+    for (const uint8_t number : interfaces_meant(setup)) {
         if (!may_upgrade_firmware(number)) continue;
         if (denies(Denial::firmware))
             return fmt::format("interface {} is for firmware upgrades, which are denied", number);
