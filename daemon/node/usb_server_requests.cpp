@@ -20,7 +20,6 @@ namespace {
 using Phase = UsbWorker::Phase;
 
 constexpr size_t most_legs = 16;
-constexpr size_t most_denials_told = 256;
 constexpr auto release_patience = std::chrono::seconds(2);
 
 /// The caller's memory for as long as its request is ours to answer: afterwards the thread's number may be another's.
@@ -308,11 +307,8 @@ void UsbServer::State::poll(UsbOpen& open, const CuseRequest& request) {
 }
 
 void UsbServer::State::denied(const std::string& what) {
-    {
-        const std::scoped_lock lock(denied_mutex);
-        if (denied_once.size() >= most_denials_told || !denied_once.insert(what).second) return;
-    }
-    log::notice("node {}: denied to its consumer by policy: {}", options.name, what);
+    const std::string news = denials.note(what);
+    if (!news.empty()) log::notice("node {}: denied to its consumer by policy: {}", options.name, news);
 }
 
 }  // namespace storctl::node

@@ -12,7 +12,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <tuple>
 
 #include <pthread.h>
@@ -21,6 +20,7 @@
 #include "daemon/node/cuse_channel.hpp"
 #include "daemon/node/usb_device_file.hpp"
 #include "daemon/node/usb_server.hpp"
+#include "daemon/node/usbfs/denial_log.hpp"
 #include "daemon/node/usbfs/session.hpp"
 
 namespace storctl::node {
@@ -157,8 +157,7 @@ struct UsbServer::State : std::enable_shared_from_this<UsbServer::State> {
     std::mutex interrupts_mutex;
     std::list<Interrupt> interrupts;  ///< pursued by the notifier
 
-    std::mutex denied_mutex;
-    std::set<std::string> denied_once;
+    usbfs::DenialLog denials;
 };
 
 }  // namespace storctl::node

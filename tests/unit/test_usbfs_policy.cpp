@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "daemon/node/usbfs/denial_log.hpp"
 #include "daemon/node/usbfs/policy.hpp"
 #include "tests/unit/usbfs_devices.hpp"
 
@@ -398,6 +399,19 @@ TEST_CASE("a printer of one configuration only") {
     CHECK(filter.control({0xa1, 0, 0, 0x0100, 255}).kind == Kind::stall);
     const Filter both({.interfaces = Set{0, 1}, .deny = nothing}, descriptors);
     CHECK(both.control({0xa1, 0, 0, 0x0100, 255}).kind == Kind::allow);
+}
+
+TEST_CASE("each denial is logged once, and the end of logging too") {
+    DenialLog log;
+    for (size_t i = 0; i < DenialLog::most_told; ++i) {
+        const auto what = std::to_string(i);
+        CHECK(log.note(what) == what);
+        CHECK(log.note(what).empty());
+    }
+    CHECK(log.note("one more") == "more than 256 different requests; further ones are not logged");
+    CHECK(log.note("another").empty());
+    CHECK(log.note("one more").empty());
+    CHECK(log.note("7").empty());
 }
 
 TEST_CASE("descriptors that cannot be read hide everything that could be hidden") {
