@@ -74,6 +74,7 @@ class ArbiterCalls {
     void on_confirm(control::Call call);
     void on_release(control::Call call);
     void release(const SharedCall& call);
+    void release_when_idle(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims);
     void end_nodes_then_release(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims);
     void release_now(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims);
     void decide_device(const SharedCall& call, const DeviceClaim& wanted, const DeviceClaimed& done);

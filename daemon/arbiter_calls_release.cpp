@@ -35,11 +35,17 @@ void ArbiterCalls::release(const SharedCall& call) {
     const auto claims = claims_meant(*call);
     if (!claims) return;
     if (flag_parameter(call->parameters(), "dry_run")) return answer_dry_release(*call, *claims);
-    // a claim or node that is still being brought about is looked at again once that has ended, one way or the other
-    if (parts_.drivers.busy(*claims)) {
-        return parts_.drivers.when_idle(*claims, [this, call] { release(call); });
-    }
-    end_nodes_then_release(call, *claims);
+    release_when_idle(call, *claims);
+}
+
+/// Claims and nodes that are still being brought about, or ended by others, have to come to an end first. The claims
+/// are those that were meant when it was asked: what was named may be another's by then.
+void ArbiterCalls::release_when_idle(const SharedCall& call, const std::vector<ClaimId>& claims) {
+    std::vector<ClaimId> left = claims;
+    std::erase_if(left, [this](ClaimId id) { return !parts_.ledger.arbiter().find_claim(id); });
+    if (!parts_.drivers.busy(left)) return end_nodes_then_release(call, left);
+    if (flag_parameter(call->parameters(), "force")) parts_.nodes().hurry(left);
+    parts_.drivers.when_idle(left, [this, call, left] { release_when_idle(call, left); });
 }
 
 /// From here on nobody else works on these claims.

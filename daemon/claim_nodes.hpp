@@ -29,6 +29,8 @@ class ClaimNodes {
     /// The nodes over these claims are stopped and forgotten; a refusal leaves all of them as they were. By force none
     /// is given. `done` once, perhaps from inside.
     virtual void end(const std::vector<usbarb::ClaimId>& claims, bool force, Ended done) = 0;
+    /// Whoever is ending one of them now goes on by force: somebody who means force waits for it.
+    virtual void hurry(const std::vector<usbarb::ClaimId>& claims) = 0;
 };
 
 /// Before there are any.
@@ -38,6 +40,7 @@ class NoClaimNodes final : public ClaimNodes {
     std::optional<std::string> at(const usbarb::Socket&) const override { return std::nullopt; }
     std::optional<Refusal> refusal(const std::vector<usbarb::ClaimId>&) const override { return std::nullopt; }
     void end(const std::vector<usbarb::ClaimId>&, bool, Ended done) override { done(std::nullopt); }
+    void hurry(const std::vector<usbarb::ClaimId>&) override {}
 };
 
 }  // namespace storctl

@@ -262,7 +262,7 @@ void ManagedNode::stop(bool force, Stopped done) {
     if (link_->connected()) return request_stop();
     if (coming_up_) {
         stop_when_up_ = true;
-        return deadline_.arm(environment_.settings.start_timeout);
+        return deadline_.arm(stop_limit());
     }
     if (!process_) return end_by_force();  // nothing runs; the supervisor is told not to start it
     if (!force) return end_stop(not_stopped(fmt::format("its process {} does not answer", process_->pid())));
@@ -270,13 +270,24 @@ void ManagedNode::stop(bool force, Stopped done) {
     end_by_force();
 }
 
+void ManagedNode::hurry() {
+    if (!stop_done_ || may_kill_) return;
+    may_kill_ = true;
+    if (stop_when_up_) return deadline_.arm(stop_limit());
+    request_stop();
+}
+
+/// Without force it may write first what it has taken; who means force is not kept waiting by a process that is stuck.
+std::chrono::milliseconds ManagedNode::stop_limit() const {
+    return may_kill_ ? environment_.settings.reply_timeout : environment_.settings.start_timeout;
+}
+
 void ManagedNode::request_stop() {
     deadline_.enable(false);  // the call has its own
-    // without force it may write first what it has taken; who means force is not kept waiting by a process that is
-    // stuck
-    const auto limit = may_kill_ ? environment_.settings.reply_timeout : environment_.settings.start_timeout;
-    link_->call("Stop", {{"force", may_kill_}}, limit,
-                guarded([this](const Result<control::Reply>& reply) { on_stop_reply(reply); }));
+    link_->call("Stop", {{"force", may_kill_}}, stop_limit(),
+                guarded([this, number = ++stop_call_](const Result<control::Reply>& reply) {
+                    if (number == stop_call_) on_stop_reply(reply);
+                }));
 }
 
 ManagedNode::StopFailure ManagedNode::not_stopped(const std::string& why) const {
@@ -309,6 +320,7 @@ void ManagedNode::on_stop_reply(const Result<control::Reply>& reply) {
 void ManagedNode::end_stop(std::optional<StopFailure> failure) {
     deadline_.enable(false);
     stop_when_up_ = false;
+    ++stop_call_;
     if (!failure) environment_.supervisor.stop(record_.name);
     std::exchange(stop_done_, nullptr)(std::move(failure));
 }

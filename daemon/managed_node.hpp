@@ -74,6 +74,8 @@ class ManagedNode {
     /// Ends the process. `done` once, perhaps from inside; after success no process is left and the node may be
     /// destroyed (not from inside).
     void stop(bool force, Stopped done);
+    /// A stop that is under way goes on as one by force.
+    void hurry();
     /// The parameters of NodeProcess.Stat's answer.
     void stat(std::function<void(Result<nlohmann::json>)> done);
     /// The backing came, went or changed.
@@ -83,6 +85,7 @@ class ManagedNode {
 
     /// Being created or stopped.
     bool busy() const { return start_done_ != nullptr || stop_done_ != nullptr; }
+    bool stopping() const { return stop_done_ != nullptr; }
 
     const NodeRecord& record() const { return record_; }
     NodeState state() const { return state_; }
@@ -108,6 +111,7 @@ class ManagedNode {
 
     void end_start(std::optional<StartFailure> failure);
     void end_stop(std::optional<StopFailure> failure);
+    std::chrono::milliseconds stop_limit() const;
     void request_stop();
     void on_stop_reply(const Result<control::Reply>& reply);
     StopFailure not_stopped(const std::string& why) const;
@@ -146,6 +150,7 @@ class ManagedNode {
     bool coming_up_ = false;     // started and not connected yet
     bool may_kill_ = false;      // the stop under way may end in SIGKILL
     bool stop_when_up_ = false;  // the stop under way waits until the process can be asked
+    uint64_t stop_call_ = 0;     // the last Stop that was sent; answers to earlier ones say nothing any more
     bool reopening_ = false;
     Started start_done_;
     Stopped stop_done_;

@@ -269,6 +269,11 @@ void NodeService::stop(const std::string& name, bool force, ManagedNode::Stopped
     });
 }
 
+void NodeService::hurry(const std::string& name) {
+    const auto found = nodes_.find(name);
+    if (found != nodes_.end()) found->second.node->hurry();
+}
+
 Result<void> NodeService::erase(const std::string& name) {
     if (!nodes_.contains(name)) return {};
     TRY(db_.remove_node(name));
@@ -329,33 +334,44 @@ std::vector<std::string> NodeService::device_holders(const std::optional<std::st
 
 void NodeService::on_remove(control::Call call) {
     const std::string name = call.parameters().at("name");
-    const bool force = optional_parameter<bool>(call.parameters(), "force").value_or(false);
+    if (!nodes_.contains(name)) return call.error("NotFound", {{"name", name}});
+    remove(std::make_shared<control::Call>(std::move(call)));
+}
+
+void NodeService::remove(const std::shared_ptr<control::Call>& call) {
+    const std::string name = call->parameters().at("name");
+    const bool force = optional_parameter<bool>(call->parameters(), "force").value_or(false);
     const auto found = nodes_.find(name);
-    if (found == nodes_.end()) return call.error("NotFound", {{"name", name}});
-    const auto answer = std::make_shared<control::Call>(std::move(call));
-    stop(name, force,
-         [this, answer, name,
-          record = found->second.node->record()](const std::optional<ManagedNode::StopFailure>& failure) {
-             if (!failure) {
-                 // the process is gone; with its record it would come back at the next start of stord
-                 if (auto removed = erase(name); !removed) {
-                     start_again(name);
-                     return answer->error("Failed", {{"message", removed.error().message()}});
-                 }
-                 const auto reply = [answer](const std::string& said) {
-                     json warnings = json::array();
-                     if (!said.empty()) warnings.push_back(said);
-                     answer->reply({{"warnings", std::move(warnings)}});
-                 };
-                 return record.usb ? usb_.removed(record, reply) : reply("");
-             }
-             switch (failure->why) {
-                 case ManagedNode::StopFailure::Why::busy:
-                     return refuse(*answer, refused(failure->message, failure->openers));
-                 case ManagedNode::StopFailure::Why::unavailable:
-                     return answer->error("Failed", {{"message", failure->message}});
-             }
-         });
+    // by whoever was waited for
+    if (found == nodes_.end()) return call->reply({{"warnings", json::array()}});
+    if (force && found->second.node->stopping()) {
+        hurry(name);
+        return when_idle(name, [this, call] { remove(call); });
+    }
+    const auto& record = found->second.node->record();
+    stop(name, force, [this, call, record](const std::optional<ManagedNode::StopFailure>& failure) {
+        if (!failure) return removed(call, record);
+        switch (failure->why) {
+            case ManagedNode::StopFailure::Why::busy:
+                return refuse(*call, refused(failure->message, failure->openers));
+            case ManagedNode::StopFailure::Why::unavailable:
+                return call->error("Failed", {{"message", failure->message}});
+        }
+    });
+}
+
+/// Its process is gone; with its record it would come back at the next start of stord.
+void NodeService::removed(const std::shared_ptr<control::Call>& call, const NodeRecord& record) {
+    if (auto erased = erase(record.name); !erased) {
+        start_again(record.name);
+        return call->error("Failed", {{"message", erased.error().message()}});
+    }
+    const auto reply = [call](const std::string& said) {
+        json warnings = json::array();
+        if (!said.empty()) warnings.push_back(said);
+        call->reply({{"warnings", std::move(warnings)}});
+    };
+    return record.usb ? usb_.removed(record, reply) : reply("");
 }
 
 void NodeService::on_stat(control::Call call) {

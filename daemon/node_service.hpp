@@ -62,6 +62,8 @@ class NodeService {
     void make(NodeRecord record, ManagedNode::Started done);
     /// Ends the process of a node that there is, not its record.
     void stop(const std::string& name, bool force, ManagedNode::Stopped done);
+    /// A stop that is under way goes on as one by force.
+    void hurry(const std::string& name);
     /// The record and every file of a node without a process; it stays known when that cannot be stored.
     Result<void> erase(const std::string& name);
     /// What was stopped and not erased.
@@ -98,6 +100,8 @@ class NodeService {
     void on_show(control::Call call);
     void on_stat(control::Call call);
     void on_remove(control::Call call);
+    void remove(const std::shared_ptr<control::Call>& call);
+    void removed(const std::shared_ptr<control::Call>& call, const NodeRecord& record);
 
     Result<ManagedNode*> add(const NodeRecord& record);
     void forget(const std::string& name);

@@ -340,6 +340,7 @@ void UsbNodes::end(const std::vector<ClaimId>& claims, bool force, Ended done) {
     if (!resumed_) return waiting_.push_back({.claims = claims, .force = force, .done = std::move(done)});
     for (const auto& name : names) {
         if (!nodes_->busy(name)) continue;
+        if (force) nodes_->hurry(name);
         return nodes_->when_idle(name, [this, claims, force, done = std::move(done)] { end(claims, force, done); });
     }
     if (auto open = force ? std::nullopt : refusal(claims)) return done(std::move(open));
@@ -351,6 +352,16 @@ void UsbNodes::end(const std::vector<ClaimId>& claims, bool force, Ended done) {
         if (std::find(names.begin(), names.end(), record.name) != names.end()) ending->nodes.push_back(record);
     }
     stop_all(ending);
+}
+
+void UsbNodes::hurry(const std::vector<ClaimId>& claims) {
+    for (const auto& name : names_over(claims)) {
+        if (resumed_) nodes_->hurry(name);
+    }
+    for (auto& one : waiting_) {
+        if (std::find_first_of(one.claims.begin(), one.claims.end(), claims.begin(), claims.end()) != one.claims.end())
+            one.force = true;
+    }
 }
 
 /// All of them before any is forgotten: one may have been opened since, and then the others go on.

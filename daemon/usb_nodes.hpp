@@ -41,6 +41,7 @@ class UsbNodes final : public ClaimNodes {
     std::optional<std::string> at(const usbarb::Socket& socket) const override;
     std::optional<Refusal> refusal(const std::vector<usbarb::ClaimId>& claims) const override;
     void end(const std::vector<usbarb::ClaimId>& claims, bool force, Ended done) override;
+    void hurry(const std::vector<usbarb::ClaimId>& claims) override;
 
  private:
     struct Work;

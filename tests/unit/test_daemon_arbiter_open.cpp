@@ -54,6 +54,7 @@ class OneNode final : public ClaimNodes {
     }
     std::optional<Refusal> refusal(const std::vector<usbarb::ClaimId>&) const override { return std::nullopt; }
     void end(const std::vector<usbarb::ClaimId>&, bool, Ended done) override { done(std::nullopt); }
+    void hurry(const std::vector<usbarb::ClaimId>&) override {}
 
     usbarb::ClaimId served = 0;
     std::optional<usbarb::Socket> place;

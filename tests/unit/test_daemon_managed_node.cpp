@@ -381,6 +381,50 @@ TEST_CASE("a frozen process is removed by force only") {
     CHECK(::kill(scene.supervisor.last, 0) == -1);
 }
 
+TEST_CASE("a stop that waits is raised to one by force") {
+    Scene scene;
+    REQUIRE_FALSE(scene.create().has_value());
+    std::optional<std::optional<ManagedNode::StopFailure>> ended;
+    const auto stop = [&] { scene.node->stop(false, [&](const auto& failure) { ended = failure; }); };
+    SUBCASE("of a frozen process") {
+        scene.environment.settings.start_timeout = 1h;
+        scene.environment.settings.reply_timeout = 30ms;
+        ::kill(scene.pid(), SIGSTOP);
+        stop();
+    }
+    SUBCASE("of a process that is coming up and does not serve") {
+        scene.environment.settings.start_timeout = 1h;
+        scene.environment.settings.reply_timeout = 30ms;
+        scene.supervisor.behaviour.silent = true;
+        ::kill(scene.pid(), SIGKILL);
+        REQUIRE(scene.until([&] { return scene.supervisor.started == 2; }));
+        stop();
+    }
+    scene.node->hurry();
+    REQUIRE(scene.until([&] { return ended.has_value(); }));
+    CHECK_FALSE(ended->has_value());
+    CHECK(::kill(scene.supervisor.last, 0) == -1);
+}
+
+TEST_CASE("what was answered before the stop was raised does not count any more") {
+    Scene scene;
+    scene.supervisor.behaviour.busy = true;
+    REQUIRE_FALSE(scene.create().has_value());
+    int answers = 0;
+    std::optional<ManagedNode::StopFailure> failed;
+    scene.node->stop(false, [&](const auto& failure) { ++answers, failed = failure; });
+    scene.node->hurry();
+    REQUIRE(scene.until([&] { return answers == 1; }));
+    CHECK_FALSE(failed.has_value());
+    CHECK(::kill(scene.supervisor.last, 0) == -1);
+    // nothing is left of it for the next
+    scene.node->hurry();
+    scene.node->resume([] {});
+    REQUIRE(scene.until_state(NodeState::serving));
+    CHECK(scene.stop(false).has_value());
+    CHECK(answers == 1);
+}
+
 TEST_CASE("statistics come from the process, an error when there is none") {
     Scene scene;
     REQUIRE_FALSE(scene.create().has_value());

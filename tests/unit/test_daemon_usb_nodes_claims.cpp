@@ -69,6 +69,31 @@ TEST_CASE("by force a node that does not answer is killed soon") {
     CHECK(host.clean());
 }
 
+TEST_CASE("by force nobody waits behind who tries without") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    host.nodes->set_settings({.start_timeout = 1h, .reply_timeout = 100ms});
+    REQUIRE(::kill(host.started[0], SIGSTOP) == 0);
+    const Json plain{{"holder", "vm:web1"}}, force{{"holder", "vm:web1"}, {"force", true}};
+    const Json node{{"name", "token"}}, node_by_force{{"name", "token"}, {"force", true}};
+    std::string first, second;
+    Json with;
+    SUBCASE("a release behind a release") { first = second = "Release", with = force; }
+    SUBCASE("a release of what is named, which is gone by then") {
+        first = second = "Release";
+        with = {{"targets", {ArbiterStand::usb("1-1")}}, {"force", true}};
+    }
+    SUBCASE("a release behind a removal") { first = "Node.Remove", second = "Release", with = force; }
+    SUBCASE("a removal behind a release") { first = "Release", second = "Node.Remove", with = node_by_force; }
+    SUBCASE("a removal behind a removal") { first = second = "Node.Remove", with = node_by_force; }
+    const auto waiting = host.begin(first, first == "Release" ? plain : node);
+    REQUIRE(host->wait([&] { return host.nodes->busy("token"); }));
+    CHECK(host->end(host.begin(second, with)).error.empty());
+    CHECK(host->end(waiting).error.empty());
+    CHECK(host->wait([&] { return host.clean(); }));
+}
+
 TEST_CASE("of several claims none is released when one has its node open, not even opened just now") {
     UsbNodeHost host;
     host.behaviour["open"] = {.busy = true, .hides_openers = true};

@@ -47,6 +47,7 @@ struct UsbNodeHost {
     std::vector<pid_t> started;
     NodePaths paths{.run_dir = folder / "run", .dev_dir = folder / "dev"};
     FakeDevices devices;
+    std::chrono::milliseconds reply_timeout{5'000};
     std::optional<NodeSupervisor> supervisor;
     // destroyed from below, as in stord
     std::optional<ArbiterStand> stand;
@@ -136,7 +137,7 @@ struct UsbNodeHost {
         auto opened = NodeService::open(
             over.loop(), over.db(), over.hub(), devices, *supervisor, paths,
             {.start_timeout = std::chrono::seconds(20),
-             .reply_timeout = std::chrono::seconds(5),
+             .reply_timeout = reply_timeout,
              .restart = {.first_delay = std::chrono::milliseconds(1), .longest_delay = std::chrono::milliseconds(4)}});
         REQUIRE(opened.has_value());
         nodes = std::move(*opened);
