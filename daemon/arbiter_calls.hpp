@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -76,7 +77,10 @@ class ArbiterCalls {
     void release(const SharedCall& call);
     void release_when_idle(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims);
     void end_nodes_then_release(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims);
-    void release_now(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims);
+    /// Nodes by the claims that they were over.
+    using NodesOver = std::map<usbarb::ClaimId, std::string>;
+    NodesOver nodes_over(const std::vector<usbarb::ClaimId>& claims) const;
+    void release_now(const SharedCall& call, const std::vector<usbarb::ClaimId>& claims, const NodesOver& nodes);
     void decide_device(const SharedCall& call, const DeviceClaim& wanted, const DeviceClaimed& done);
     bool refuse_open_device(control::Call& call, const usbarb::ClaimRecord& held) const;
     bool refuse_behind_node(control::Call& call, const usbarb::Request& request) const;

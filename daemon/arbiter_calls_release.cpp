@@ -20,6 +20,20 @@ using usbarb::ClaimId;
 using usbarb::ClaimKind;
 using usbarb::Verdict;
 
+namespace {
+
+/// After what there is to say of the drivers.
+void name_nodes(std::vector<usbarb::ClaimRecord>& claims, const std::map<ClaimId, std::string>& nodes,
+                std::string_view goes) {
+    for (auto& claim : claims) {
+        const auto node = nodes.find(claim.id);
+        if (node == nodes.end()) continue;
+        claim.message += fmt::format("{}node '{}' {} with it", claim.message.empty() ? "" : "; ", node->second, goes);
+    }
+}
+
+}  // namespace
+
 void ArbiterCalls::on_release(Call call) {
     const auto& parameters = call.parameters();
     const bool all = parameters.find("targets") == parameters.end() || parameters.at("targets").is_null();
@@ -52,14 +66,22 @@ void ArbiterCalls::release_when_idle(const SharedCall& call, const std::vector<C
 void ArbiterCalls::end_nodes_then_release(const SharedCall& call, const std::vector<ClaimId>& claims) {
     parts_.drivers.begin_work(claims);
     const bool force = flag_parameter(call->parameters(), "force");
-    parts_.nodes().end(claims, force, [this, call, claims](const std::optional<ClaimNodes::Refusal>& refusal) {
+    parts_.nodes().end(claims, force, [this, call, claims, nodes = nodes_over(claims)](const auto& refusal) {
         if (refusal) {
             answer_open(*call, *refusal);
         } else {
-            release_now(call, claims);
+            release_now(call, claims, nodes);
         }
         parts_.drivers.end_work(claims);
     });
+}
+
+ArbiterCalls::NodesOver ArbiterCalls::nodes_over(const std::vector<ClaimId>& claims) const {
+    NodesOver out;
+    for (const ClaimId id : claims) {
+        if (auto node = parts_.nodes().over(id)) out.emplace(id, *std::move(node));
+    }
+    return out;
 }
 
 void ArbiterCalls::answer_open(Call& call, const ClaimNodes::Refusal& refusal) const {
@@ -67,7 +89,7 @@ void ArbiterCalls::answer_open(Call& call, const ClaimNodes::Refusal& refusal) c
     call.error("Refused", {{"message", refusal.message}, {"blockers", blockers_json(refusal.blockers)}});
 }
 
-void ArbiterCalls::release_now(const SharedCall& call, const std::vector<ClaimId>& claims) {
+void ArbiterCalls::release_now(const SharedCall& call, const std::vector<ClaimId>& claims, const NodesOver& nodes) {
     const auto& arbiter = parts_.ledger.arbiter();
     for (const ClaimId id : claims) {
         // one may have ended while its node did
@@ -75,22 +97,19 @@ void ArbiterCalls::release_now(const SharedCall& call, const std::vector<ClaimId
         log::notice("{}: release by {}", summary_of(*arbiter.find_claim(id)), control::describe(call->peer()));
     }
     const bool keep_off = optional_parameter<bool>(call->parameters(), "keep_off").value_or(!settings_.return_drivers);
-    parts_.releases.release(claims, keep_off, [call](const ClaimReleases::Released& released) {
+    parts_.releases.release(claims, keep_off, [call, nodes](ClaimReleases::Released released) {
         if (!released.failure.empty()) return call->error("Failed", {{"message", released.failure}});
+        name_nodes(released.claims, nodes, "went");
         call->reply({{"released", claims_json(released.claims)}});
     });
 }
 
 void ArbiterCalls::answer_dry_release(Call& call, const std::vector<ClaimId>& claims) const {
-    const ClaimNodes& nodes = parts_.nodes();
     const bool force = flag_parameter(call.parameters(), "force");
-    if (const auto refusal = nodes.refusal(claims); refusal && !force) return answer_open(call, *refusal);
+    if (const auto refusal = parts_.nodes().refusal(claims); refusal && !force) return answer_open(call, *refusal);
     std::vector<usbarb::ClaimRecord> records;
-    for (const ClaimId id : claims) {
-        auto& record = records.emplace_back(*parts_.ledger.arbiter().find_claim(id));
-        const auto node = nodes.over(id);
-        if (node && record.message.empty()) record.message = fmt::format("node '{}' goes with it", *node);
-    }
+    for (const ClaimId id : claims) records.push_back(*parts_.ledger.arbiter().find_claim(id));
+    name_nodes(records, nodes_over(claims), "goes");
     call.reply({{"released", claims_json(records)}});
 }
 

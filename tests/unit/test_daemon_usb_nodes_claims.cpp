@@ -29,7 +29,8 @@ TEST_CASE("a release takes the node along, and drivers return only when nothing 
     };
     const auto released = host->call("Release", {{"targets", {ArbiterStand::usb("1-1")}}});
     REQUIRE_MESSAGE(released.error.empty(), released.parameters.dump());
-    CHECK(released.parameters["released"].size() == 1);
+    REQUIRE(released.parameters["released"].size() == 1);
+    CHECK(released.parameters["released"][0]["message"] == "node 'token' went with it");
     CHECK(gone_before);
     CHECK(host.clean());
     CHECK(host->heard("node-removed") == 1);
@@ -67,6 +68,19 @@ TEST_CASE("by force a node that does not answer is killed soon") {
     CHECK(host->call("Release", {{"holder", "vm:web1"}, {"force", true}}).error.empty());
     CHECK(std::chrono::steady_clock::now() - begin < 15s);
     CHECK(host.clean());
+}
+
+TEST_CASE("what drivers say and the node that went are both told") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    REQUIRE(host->claim({"1-3"}, "vm:web1").error.empty());
+    host.machine.failing[Action::attach] = "usb-storage does not come back";
+    const auto released = host->call("Release", {{"holder", "vm:web1"}}).parameters["released"];
+    REQUIRE(released.size() == 2);
+    CHECK(released[0]["phase"] == "failed");
+    CHECK(released[0]["message"] == "usb-storage does not come back; node 'token' went with it");
+    CHECK(released[1]["message"] == "usb-storage does not come back");
 }
 
 TEST_CASE("by force nobody waits behind who tries without") {
