@@ -7,6 +7,7 @@
 
 #include "base/text.hpp"
 #include "cli/completion.hpp"
+#include "cli/node_usb.hpp"
 #include "cli/usb_view.hpp"
 #include "cli/verbs.hpp"
 
@@ -96,11 +97,13 @@ _storctl()
             COMPREPLY=($(compgen -d -- "$cur"))
             return 0
             ;;
-        @columns*)
-            local before="" name
+        @list*)
+            local before="" name alone=""
             [[ $cur == *[+,]* ]] && before=${cur%"${cur##*[+,]}"}
             compopt -o nospace 2> /dev/null
-            for name in ${possible#@columns}; do
+            for name in ${possible#@list}; do
+                [[ $name == / ]] && alone=yes && continue
+                [[ -n $alone && -n $before ]] && continue
                 [[ $name == "${cur:${#before}}"* ]] && COMPREPLY+=("$before$name")
             done
             return 0
@@ -118,7 +121,8 @@ std::string words_of(std::string_view values) {
     return out;
 }
 
-/// What _storctl_values prints; empty: a free text.
+/// What _storctl_values prints; empty: a free text. "@list": words that may follow each other, separated by commas, but
+/// for those after "/", which stand alone.
 std::string possible(std::string_view values, Complete complete, std::span<const Column> columns) {
     if (!values.empty()) return words_of(values);
     switch (complete) {
@@ -147,10 +151,12 @@ std::string possible(std::string_view values, Complete complete, std::span<const
             return "@pci_claimed";
         case Complete::holder:
             return "@holder";
+        case Complete::denials:
+            return fmt::format("@list {} / {}", fmt::join(deniable, " "), nothing_denied);
         case Complete::directory:
             return "@directory";
         case Complete::columns: {
-            std::string out = "@columns";
+            std::string out = "@list";
             for (const Column& column : columns) out += fmt::format(" {}", column.name);
             return out;
         }

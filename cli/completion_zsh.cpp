@@ -4,6 +4,7 @@
 
 #include "base/text.hpp"
 #include "cli/completion.hpp"
+#include "cli/node_usb.hpp"
 #include "cli/usb_view.hpp"
 #include "cli/verbs.hpp"
 
@@ -73,6 +74,12 @@ _storctl_claimed() {
 _storctl_usb_claimed() { _storctl_claimed 'device hub' "$@" }
 _storctl_pci_claimed() { _storctl_claimed controller "$@" }
 
+# words that may follow each other; after "/" those that stand alone
+_storctl_list() {
+    [[ $PREFIX == *,* ]] || compadd - "${@[$@[(i)/]+1,-1]}"
+    _sequence compadd - "${@[1,$@[(i)/]-1]}"
+}
+
 _storctl_columns() {
     compset -P '+'
     _sequence compadd - "$@"
@@ -129,6 +136,8 @@ std::string action(std::string_view values, Complete complete, std::span<const C
             return "_storctl_pci_claimed";
         case Complete::holder:
             return "_storctl_holders";
+        case Complete::denials:
+            return fmt::format(" _storctl_list {} / {}", fmt::join(deniable, " "), nothing_denied);
         case Complete::directory:
             return "_files -/";
         case Complete::columns: {

@@ -1,7 +1,6 @@
 #include "cli/node_usb.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include <fmt/format.h>
 
@@ -19,21 +18,19 @@ namespace storctl::cli {
 namespace {
 
 constexpr uint64_t highest_interface = 255;
-constexpr std::array<std::string_view, 4> deniable{"reset", "configuration", "firmware", "vendor"};
 
 /// Nothing between commas is a word, too: a wrong one.
 std::vector<std::string> words_of(const std::string& text) {
     return text.empty() ? std::vector<std::string>{""} : split(text, ',');
 }
 
-/// "none" denies nothing.
 Result<Json> parse_deny(const std::string& text) {
     Json out = Json::array();
-    if (text == "none") return out;
+    if (text == nothing_denied) return out;
     for (const auto& word : words_of(text)) {
         if (std::find(deniable.begin(), deniable.end(), word) == deniable.end()) {
-            return make_error(std::errc::invalid_argument,
-                              fmt::format("--deny '{}' is none of {}, none", word, fmt::join(deniable, ", ")));
+            return make_error(std::errc::invalid_argument, fmt::format("--deny '{}' is none of {}, {}", word,
+                                                                       fmt::join(deniable, ", "), nothing_denied));
         }
         out.push_back(word);
     }

@@ -2,8 +2,10 @@
 // Mediated USB nodes on the command line: made, and as a virtual machine takes them. Main thread; the snippets are
 // pure.
 
+#include <array>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -13,6 +15,10 @@
 namespace storctl::cli {
 
 class Invocation;
+
+/// What "--deny" takes, separated by commas; or else nothing_denied alone.
+inline constexpr std::array<std::string_view, 4> deniable{"reset", "configuration", "firmware", "vendor"};
+inline constexpr std::string_view nothing_denied = "none";
 
 bool is_usb_node(const nlohmann::json& node);
 

@@ -123,6 +123,7 @@ std::vector<Verb> of_node() {
                       .help = "of the USB device only these are shown and may be used: 0,1 (default: all)"},
                      {.name = "deny",
                       .value_name = "LIST",
+                      .complete = Complete::denials,
                       .help = "what is refused of reset, configuration, firmware, vendor, or none (default: firmware)"},
                      {.name = "reason",
                       .letter = 'r',

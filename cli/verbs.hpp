@@ -27,6 +27,7 @@ enum class Complete {
     pci,
     pci_claimed,
     holder,
+    denials,
     directory,
     columns
 };

@@ -19,6 +19,7 @@ NODES = ['web1', 'db.main']
 USB = ['1-2.1', '0000:00:14.0/2.1', '2-1', '0000:00:14.0/usb3-1']
 CLAIMED = {'device': '0000:00:14.0/2.1', 'hub': '0000:00:14.0/3', 'controller': '0000:03:00.0'}
 HOLDERS = ['vm:web1', 'vm:db']
+DENIABLE = ['reset', 'configuration', 'firmware', 'vendor']
 FUNCTIONS = ['0000:00:14.0', '0000:03:00.0']
 DEADLINE_SECONDS = 20
 BASH_COMPLETION = '/usr/share/bash-completion/bash_completion'
@@ -77,6 +78,9 @@ def cases(program):
         Case('storctl --run-dir=/run/other node show ', ['elsewhere']),
         Case('storctl node create web2 --device naa', DEVICES[:1]),
         Case('storctl node create web2 -d /et', ['/etc'], False),
+        Case('storctl node create web2 --deny ', [*DENIABLE, 'none']), Case('storctl node create web2 --deny=n', ['none']),
+        Case('storctl node create web2 --deny reset,', ['reset,' + word for word in DENIABLE if word != 'reset'], False),
+        Case('storctl node create web2 --deny reset,n', []), Case('storctl node create web2 --deny reset,v', ['reset,vendor']),
         Case('storctl usb claim ', USB), Case('storctl usb claim 1-', USB[:1]), Case('storctl usb claim 1-2.1 2', USB[2:3]),
         Case('storctl usb claim 1-2.1 --for ', ['host', *HOLDERS]), Case('storctl usb claim 1-2.1 --for vm:w', HOLDERS[:1]),
         Case('storctl usb claim --for vm:web1 1-2.1 2-1 0000:00:14.0/u', USB[3:]),
@@ -209,8 +213,8 @@ def compare(shell, all_cases, answers):
         word = case.line.split(' ')[-1].split('=')[-1]
         if shell == 'bash' and ':' in word:     # a colon ends a word of readline's
             expected = {each.removeprefix(word[:word.rindex(':') + 1]) for each in expected}
-        if shell == 'zsh':              # it offers the last part of a path
-            expected = {word.split('/')[-1] if word.startswith('/') else word for word in expected}
+        if shell == 'zsh':              # it offers the last part of a path and of a list
+            expected = {word.split('/')[-1] if word.startswith('/') else word.split(',')[-1] for word in expected}
         missing, extra = expected - offered, offered - expected if case.exact else set()
         if missing or extra:
             wrong += 1
