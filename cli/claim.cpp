@@ -118,8 +118,11 @@ Exit claim_targets(const Invocation& invocation, Bus bus) {
     for (const auto& warning : texts_of(*answer, "warnings")) report("warning: " + warning);
     const auto& claims = list_of(*answer, "claims");
     if (invocation.has("json")) {
-        put(to_document(
-            {{"version", 1}, {"dry_run", dry_run}, {"claims", claims}, {"warnings", list_of(*answer, "warnings")}}));
+        put(to_document({{"version", 1},
+                         {"dry_run", dry_run},
+                         {"claims", claims},
+                         {"earlier", list_of(*answer, "earlier")},
+                         {"warnings", list_of(*answer, "warnings")}}));
     } else {
         put_claims(dry_run ? "would claim" : "claimed", claims, !dry_run);
     }

@@ -40,13 +40,10 @@ struct HeldClaim {
     bool fresh = false;  ///< this call made it
 };
 
-/// Of Claim's answer: the holder had the claim before, which a warning says in words that end with its number. Another
-/// call's answer would tell of another moment.
+/// Of Claim's answer: the holder had the claim before this call. Who does not say is not taken for saying no.
 bool was_there(const Json& answer, uint64_t id) {
-    const auto warnings = texts_of(answer, "warnings");
-    const std::string number = fmt::format("(claim {})", id);
-    return std::any_of(warnings.begin(), warnings.end(),
-                       [&](const std::string& warning) { return warning.find(number) != std::string::npos; });
+    const Json& earlier = member(answer, "earlier");
+    return !earlier.is_array() || std::find(earlier.begin(), earlier.end(), Json(id)) != earlier.end();
 }
 
 /// Nothing: it has been reported, in the connection's failure.

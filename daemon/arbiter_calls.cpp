@@ -133,7 +133,9 @@ void ArbiterCalls::decide(const SharedCall& call) {
     }
     if (flag_parameter(parameters, "provisional"))
         request.provisional_until = wall_now() + settings_.provisional_timeout;
-    if (request.targets.empty()) return call->reply({{"claims", json::array()}, {"warnings", json::array()}});
+    if (request.targets.empty()) {
+        return call->reply({{"claims", json::array()}, {"earlier", json::array()}, {"warnings", json::array()}});
+    }
     if (request.keep_drivers && !request.adopt && refuse_behind_node(*call, request)) return;
     if (flag_parameter(parameters, "dry_run")) return answer_dry_run(*call, request);
     parts_.maker.claim(request, control::describe(call->peer()),
@@ -168,15 +170,20 @@ void ArbiterCalls::answer_claim(Call& call, const ClaimMaker::Made& made) const 
     for (const ClaimId id : made.decision.claims) {
         if (const auto claim = parts_.ledger.arbiter().find_claim(id)) claims.push_back(to_json(*claim));
     }
-    call.reply({{"claims", std::move(claims)}, {"warnings", made.warnings}});
+    call.reply({{"claims", std::move(claims)}, {"earlier", made.earlier}, {"warnings", made.warnings}});
 }
 
 void ArbiterCalls::answer_dry_run(Call& call, const Request& request) {
     const auto decision = parts_.ledger.arbiter().explain(request);
     if (!decision.granted()) return answer_denial(call, decision);
-    json claims = json::array();
-    for (const auto& target : request.targets) claims.push_back(to_json(sketch(target, request)));
-    call.reply({{"claims", std::move(claims)}, {"warnings", json::array()}});
+    json claims = json::array(), earlier = json::array();
+    for (const auto& target : request.targets) {
+        claims.push_back(to_json(sketch(target, request)));
+        for (const ClaimId id : parts_.ledger.arbiter().claims_on(target)) {
+            if (parts_.ledger.arbiter().find_claim(id)->holder == request.holder) earlier.push_back(id);
+        }
+    }
+    call.reply({{"claims", std::move(claims)}, {"earlier", std::move(earlier)}, {"warnings", json::array()}});
 }
 
 /// Who moves drivers itself would do so under a node over what it has already. True: refused.

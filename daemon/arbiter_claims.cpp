@@ -78,8 +78,7 @@ struct ClaimMaker::Work {
     Done done;
     Made made;
     std::vector<ClaimId> fresh;    ///< made by this request
-    std::vector<ClaimId> earlier;  ///< held before
-    std::vector<ClaimId> retried;  ///< of those: the ones whose drivers are not as they should be
+    std::vector<ClaimId> retried;  ///< of the earlier ones: those whose drivers are not as they should be
 };
 
 void ClaimMaker::claim(const usbarb::Request& request, const std::string& author, Done done) {
@@ -106,7 +105,7 @@ void ClaimMaker::claim(const usbarb::Request& request, const std::string& author
             if (!request.keep_drivers) append(changes, arbiter.set_phase(id, Phase::pending, ""));
             continue;
         }
-        work->earlier.push_back(id);
+        work->made.earlier.push_back(id);
         work->made.warnings.push_back(
             fmt::format("{} was {}'s already (claim {})", usbarb::to_text(claim->target), claim->holder, id));
         if (claim->phase == Phase::failed && !claim->keep_drivers) work->retried.push_back(id);
@@ -208,8 +207,8 @@ void ClaimMaker::undo(Work& work, const std::string& why, const std::set<ClaimId
 
 /// What another request of the same holder is still bringing about is not done before it is.
 void ClaimMaker::wait_for_earlier(const std::shared_ptr<Work>& work) {
-    drivers_.when_idle(work->earlier, [this, work] {
-        for (const ClaimId id : work->earlier) {
+    drivers_.when_idle(work->made.earlier, [this, work] {
+        for (const ClaimId id : work->made.earlier) {
             const auto claim = ledger_.arbiter().find_claim(id);
             if (!claim)
                 work->made.failure = "it was given up while an earlier request for it was carried out; try again";

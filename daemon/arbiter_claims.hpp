@@ -18,6 +18,7 @@ class ClaimMaker {
     struct Made {
         usbarb::Decision decision;
         std::string failure;  ///< of a granted request that the kernel did not carry out, or that could not be stored
+        std::vector<usbarb::ClaimId> earlier;  ///< of the decision's claims: held before
         std::vector<std::string> warnings;
     };
     using Done = std::function<void(Made)>;

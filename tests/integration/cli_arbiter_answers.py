@@ -210,7 +210,7 @@ def test_rules():
 
 def test_claim_and_release():
     failed = {**LOST, 'state': 'provisional'}
-    with stand({ARBITER + 'Claim': {'claims': [CLAIM, failed], 'warnings': ['slow']}, ARBITER + 'Release': {'released': [CLAIM]}}) as server:
+    with stand({ARBITER + 'Claim': {'claims': [CLAIM, failed], 'earlier': [12], 'warnings': ['slow']}, ARBITER + 'Release': {'released': [CLAIM]}}) as server:
         done = expect(storctl(server, *CLAIM_WORDS.split()), 0, err='warning: slow')
         assert done.stdout == (
             'claimed #12: device 0000:00:14.0/2.1 (0781:5581 SanDisk Ultra) for vm:web1\n'
@@ -219,7 +219,7 @@ def test_claim_and_release():
         done = expect(storctl(server, *CLAIM_WORDS.split(), '--dry-run'), 0)
         assert done.stdout.startswith('would claim device 0000:00:14.0/2.1 (0781:5581 SanDisk Ultra) for vm:web1\n'), done.stdout
         done = expect(storctl(server, *CLAIM_WORDS.split(), '-nj'), 0)
-        assert json.loads(done.stdout) == {'version': 1, 'dry_run': True, 'claims': [CLAIM, failed], 'warnings': ['slow']}
+        assert json.loads(done.stdout) == {'version': 1, 'dry_run': True, 'claims': [CLAIM, failed], 'earlier': [12], 'warnings': ['slow']}
         expect(storctl(server, 'usb', 'release', '1-2.1'), 0, out='released #12: device 0000:00:14.0/2.1 ')
         expect(storctl(server, 'usb', 'release', '1-2.1', '-n'), 0, out='would release #12: device 0000:00:14.0/2.1 ')
         for more in ([], ['--dry-run']):

@@ -86,6 +86,24 @@ TEST_CASE("the same holder asking again gets the claim that it has, once counted
     CHECK(host.machine.actions() == Actions{Action::detach});
 }
 
+TEST_CASE("an answer tells the claims that it made from those that were there") {
+    Host host;
+    const auto first = host->claim({"1-1"}, "vm:web1").parameters;
+    CHECK(first["earlier"] == Json::array());
+    const Json held = Json::array({first["claims"][0]["id"]});
+    const Json dry = host->claim({"1-3", "1-1"}, "vm:web1", {{"dry_run", true}}).parameters;
+    CHECK(dry["claims"].size() == 2);
+    CHECK(dry["earlier"] == held);
+    const Json both = host->claim({"1-3", "1-1"}, "vm:web1").parameters;
+    CHECK(both["claims"].size() == 2);
+    CHECK(both["earlier"] == held);
+    CHECK(host->release("vm:web1").parameters["released"].size() == 2);
+    CHECK(host->claim({"1-1"}, "vm:web1").parameters["earlier"] == Json::array());
+    Json absent = ArbiterStand::claim_of({"1-9"}, "vm:web1");
+    absent["targets"][0]["optional"] = true;
+    CHECK(host->call("Claim", absent).parameters.value("earlier", Json()) == Json::array());
+}
+
 TEST_CASE("a refusal lists what is in the way and changes nothing") {
     Host host;
     REQUIRE(host->claim({"1-2.1"}, "vm:web1").error.empty());
