@@ -88,7 +88,7 @@ def take_udev_rules():
 class Consumer:
     """Has a node that speaks usbfs open, as a virtual machine monitor would."""
 
-    CONTROL = 0xc0185500
+    CONTROL, CLAIM_INTERFACE, RESET = 0xc0185500, 0x8004550f, 0x5514
 
     def __init__(self, path):
         self.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -114,6 +114,17 @@ class Consumer:
         """The errno of a request; 0 where the device answers."""
         try:
             self.device_descriptor()
+        except OSError as error:
+            return error.errno
+        return 0
+
+    def claim(self, interface):
+        fcntl.ioctl(self.file, self.CLAIM_INTERFACE, struct.pack('=I', interface))
+
+    def reset(self):
+        """The errno; 0 where it ends well."""
+        try:
+            fcntl.ioctl(self.file, self.RESET)
         except OSError as error:
             return error.errno
         return 0

@@ -23,18 +23,24 @@ class Soak {
     void one_open(const std::string& path) {
         LibusbNode node(path);
         libusb_set_auto_detach_kernel_driver(node.handle(), 1);
-        if (libusb_claim_interface(node.handle(), 0) != 0) give_up("claim", -EBUSY);
+        wants("claim", libusb_claim_interface(node.handle(), 0));
         LibusbDisk disk(node);
         if (opens_ == 0)
             for (uint32_t block = 0; block < seeds_.size(); ++block) write_block(disk, block);
         for (unsigned command = 0; command < commands_per_open; ++command) one_command(disk);
-        if (opens_ % 16 == 0 && libusb_reset_device(node.handle()) != 0) give_up("reset", -EIO);
+        if (opens_ % 16 == 0) wants("reset", libusb_reset_device(node.handle()));
         ++opens_;
     }
 
     std::string done() const { return fmt::format("{} commands, {} opens, {} MiB", commands_, opens_, bytes_ >> 20); }
 
  private:
+    static void wants(std::string_view what, int result) {
+        if (result == 0) return;
+        report("soak", fmt::format("{}: {}", what, libusb_outcome(result)));
+        std::exit(1);
+    }
+
     void one_command(LibusbDisk& disk) {
         const uint32_t block = below(seeds_.size());
         if (below(3) == 0) return write_block(disk, block);
