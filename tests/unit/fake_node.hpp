@@ -106,6 +106,7 @@ struct FakeNode {
                                tell();
                            }});
         methods.push_back({"Refresh", Access::change, [&](Call call) { call.reply(description()); }});
+        methods.push_back({"SetReservations", Access::change, [&](Call call) { call.reply(nlohmann::json::object()); }});
         methods.push_back({"Stop", Access::change, [&](Call call) {
                                if (busy && !call.parameters().at("force").get<bool>()) {
                                    return call.error("Busy", {{"openers", {opener()}}});
