@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/file.hpp"
+#include "base/qemu_guest.hpp"
 #include "base/text.hpp"
 #include "usbarb/sysfs_folder.hpp"
 #include "usbarb/sysfs_pci.hpp"
@@ -30,7 +31,6 @@ constexpr unsigned addresses_per_bus = 128;  // drivers/usb/core/usb.h: minor = 
 constexpr unsigned most_buses = 64;          // drivers/usb/core/hcd.c; mediated nodes have the minors beyond
 constexpr std::string_view nodes_folder = "/dev/bus/usb/";
 constexpr std::string_view node_program = "stor-node";
-constexpr size_t command_line_limit_bytes = 1 << 20;
 
 struct Number {
     unsigned bus, address;
@@ -201,25 +201,10 @@ int parent_of(const std::string& process) {
     return static_cast<int>(parent.value_or(0));
 }
 
-/// "web1" of "-name web1", "-name guest=web1,debug-threads=on"; empty when the program is no QEMU.
-std::string guest_of(const std::string& process) {
-    const auto words = split(read_file(process + "/cmdline", command_line_limit_bytes).value_or(std::string()), '\0');
-    const std::string program = words.empty() ? std::string() : base_name(words.front());
-    if (!program.starts_with("qemu") && !program.starts_with("kvm")) return {};
-    for (size_t i = 1; i + 1 < words.size(); ++i) {
-        if (words[i] != "-name" && words[i] != "--name") continue;
-        for (const auto& option : split(words[i + 1], ',')) {
-            constexpr std::string_view guest = "guest=";
-            if (option.starts_with(guest)) return option.substr(guest.size());
-            if (option.find('=') == std::string::npos) return option;
-        }
-    }
-    return {};
-}
-
 std::string program_text(const std::string& process, int pid) {
     const std::string name = escape_unprintable(read_attribute(process + "/comm"));
-    const std::string guest = escape_unprintable(guest_of(process));
+    const auto qemu = qemu_guest_of(process);
+    const std::string guest = qemu && *qemu ? escape_unprintable((*qemu)->name) : std::string();
     return fmt::format("{} (pid {}{}{})", name.empty() ? "a program" : name, pid, guest.empty() ? "" : ", guest ",
                        guest);
 }
