@@ -232,6 +232,18 @@ class Caller {
     }
 };
 
+using Bytes = std::vector<std::byte>;
+
+inline Bytes pattern(size_t size) {
+    Bytes out(size);
+    for (size_t i = 0; i < size; ++i) out[i] = static_cast<std::byte>(i * 7 + 3);
+    return out;
+}
+inline void put_pointer(Caller& caller, size_t at, uint64_t value) {
+    const bool wide = caller.form.interface == Interface::v4 || caller.form.layout == Layout::bits64;
+    std::memcpy(caller.process.memory.data() + Caller::header_at + at, &value, wide ? 8 : 4);
+}
+
 /// What a node does with SG_IO: `act` gets the command and its data-out once, and says what became of it.
 using Act = std::function<Outcome(const Command&, std::span<const std::byte>)>;
 inline int send(Caller& caller, const Act& act, uint64_t most_data_bytes = 1 << 20, int* legs = nullptr) {
