@@ -6,6 +6,7 @@
 
 #include "cli/cells.hpp"
 #include "cli/commands.hpp"
+#include "cli/node_sg.hpp"
 #include "cli/node_usb.hpp"
 #include "cli/node_view.hpp"
 #include "cli/rates.hpp"
@@ -15,7 +16,7 @@ namespace {
 
 using Format = ValueFormat;
 
-constexpr char k_fuse[] = "fuse", k_usbfs[] = "usbfs";
+constexpr char k_fuse[] = "fuse", k_usbfs[] = "usbfs", k_sg[] = "sg";
 
 template <const char* type>
 Cell form(const Json& node, const Format&) {
@@ -74,6 +75,11 @@ Cell counted_bytes(const Json& node, const Format& format) {
 
 Cell holder(const Json& node, const Format&) { return {text_of(member(node, "usb"), "holder")}; }
 
+Cell reserved(const Json& node, const Format&) {
+    const std::string text = reserved_text(node);
+    return {text, text.empty() ? Style::plain : Style::warning};
+}
+
 constexpr char k_name[] = "name", k_open[] = "open", k_message[] = "message", k_restarts[] = "restarts",
                k_created[] = "created", k_created_by[] = "created_by", k_loop[] = "loop", k_urbs[] = "urbs",
                k_errors[] = "errors";
@@ -88,6 +94,8 @@ constexpr auto list_table = std::to_array<Column>({
     {"BACKING", Align::left, true, "the device or file behind it; of a USB node the socket", backing},
     {"PATH", Align::left, true, "what consumers open", path},
     {"LOOP", Align::left, false, "the kernel block device, where one was asked for", form<k_loop>},
+    {"SG", Align::left, false, "the SCSI generic device, where the node has one", form<k_sg>},
+    {"RESERVED", Align::left, false, "the persistent reservation of a disk: its type, and who holds it", reserved},
     {"DEVICE", Align::left, false, "id of the backing device; of a USB node what is plugged in", device},
     {"HOLDER", Align::left, false, "of a USB node: whose claim it lives with", holder},
     {"URBS", Align::right, false, "URBs of a USB node since its process started; by default where there is one",

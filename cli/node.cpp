@@ -11,6 +11,7 @@
 #include "cli/commands.hpp"
 #include "cli/connection.hpp"
 #include "cli/fields.hpp"
+#include "cli/node_sg.hpp"
 #include "cli/node_usb.hpp"
 #include "cli/node_view.hpp"
 #include "cli/rates.hpp"
@@ -31,6 +32,14 @@ Json describe_consumers(const Json& node) {
                        {"qemu_blockdev", way.qemu_blockdev},
                        {"libvirt_disk", way.libvirt_disk}});
     }
+    if (const auto sg = sg_snippets(node)) {
+        out.push_back({{"form", "sg"},
+                       {"path", sg->path},
+                       {"qemu_drive", sg->qemu_drive},
+                       {"qemu_blockdev", sg->qemu_blockdev},
+                       {"libvirt_controller", sg->libvirt_controller},
+                       {"libvirt_commandline", sg->libvirt_commandline}});
+    }
     if (const auto usb = usb_snippets(node)) {
         out.push_back({{"form", "usbfs"},
                        {"path", usb->path},
@@ -46,13 +55,23 @@ std::string indented(const std::string& lines) {
     return out;
 }
 
-std::string usb_consumer_text(const UsbSnippets& usb, const Screen& screen) {
+/// What libvirt has no words of its own for.
+std::string commandline_text(const std::string& path, const std::string& commandline, const Screen& screen) {
     const auto heading = [&](const char* text) { return styled(text, Style::heading, screen.colour) + "\n"; };
-    return "\n" + heading("QEMU:") + indented(usb.qemu_device) +
-           heading("libvirt, in a <domain> with xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0':") +
-           indented(usb.libvirt_commandline) +
-           heading("and in /etc/libvirt/qemu.conf, beside the entries that are there:") +
-           indented(fmt::format("cgroup_device_acl = [ …, \"{}\" ]", usb.path));
+    return heading("libvirt, in a <domain> with xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0':") +
+           indented(commandline) + heading("and in /etc/libvirt/qemu.conf, beside the entries that are there:") +
+           indented(fmt::format("cgroup_device_acl = [ …, \"{}\" ]", path));
+}
+
+std::string usb_consumer_text(const UsbSnippets& usb, const Screen& screen) {
+    return "\n" + styled("QEMU:", Style::heading, screen.colour) + "\n" + indented(usb.qemu_device) +
+           commandline_text(usb.path, usb.libvirt_commandline, screen);
+}
+
+std::string sg_consumer_text(const SgSnippets& sg, const Screen& screen) {
+    return "\n" + styled("QEMU, by sg:", Style::heading, screen.colour) + "\n" + indented(sg.qemu_drive) +
+           indented(sg.qemu_blockdev) + styled("libvirt, by sg, in <devices>:", Style::heading, screen.colour) + "\n" +
+           indented(sg.libvirt_controller) + commandline_text(sg.path, sg.libvirt_commandline, screen);
 }
 
 std::string consumer_text(const Json& node, const Screen& screen) {
@@ -65,6 +84,7 @@ std::string consumer_text(const Json& node, const Screen& screen) {
         out += styled(fmt::format("libvirt, by {}:", way.form), Style::heading, screen.colour) + "\n";
         out += indented(way.libvirt_disk);
     }
+    if (const auto sg = sg_snippets(node)) out += sg_consumer_text(*sg, screen);
     return out;
 }
 
@@ -117,11 +137,12 @@ std::vector<std::string> users_of(const Json& node) {
 std::string checked_line(const Json& node) {
     const Json& backing = member(node, "backing");
     const std::string device = text_of(node, "device");
-    return fmt::format("{}: all checks passed, nothing created: {} {}{}, {}, {}{}\n", printable(text_of(node, "name")),
-                       text_of(backing, "kind"), printable(text_of(backing, "path")),
+    return fmt::format("{}: all checks passed, nothing created: {} {}{}, {}, {}{}{}\n",
+                       printable(text_of(node, "name")), text_of(backing, "kind"), printable(text_of(backing, "path")),
                        device.empty() ? "" : fmt::format(" ({})", printable(device)),
                        format_size(number_of(backing, "size_bytes")), text_of(node, "open"),
-                       flag_of(node, "loop") ? ", with a loop device" : "");
+                       flag_of(node, "loop") ? ", with a loop device" : "",
+                       flag_of(node, "sg") ? ", with a SCSI generic device" : "");
 }
 
 bool shows_counts(const Column* column) {
@@ -161,6 +182,7 @@ Exit removed(const Invocation& invocation, const std::string& name, bool dry_run
 
 Exit node_create(const Invocation& invocation) {
     if (const auto wrong = wrong_usb_options(invocation)) return wrong_usage(invocation, *wrong);
+    if (const auto wrong = wrong_sg_options(invocation)) return wrong_usage(invocation, *wrong);
     if (invocation.has("usb")) return create_usb_node(invocation);
     if (!invocation.has("device")) {
         return wrong_usage(invocation,
@@ -173,6 +195,7 @@ Exit node_create(const Invocation& invocation) {
                     {"loop", invocation.has("loop")},
                     {"dry_run", dry_run}};
     if (invocation.has("open")) parameters["open"] = invocation.value("open");
+    if (const auto sg = wants_sg(invocation)) parameters["sg"] = *sg;
     Connection stord(invocation.run_dir());
     const auto answer = stord.try_long_call("io.storctl.Node.Create", std::move(parameters),
                                             "stord is starting the node; its backing may not answer");

@@ -7,6 +7,7 @@
 #include "base/text.hpp"
 #include "cli/device_view.hpp"
 #include "cli/fields.hpp"
+#include "cli/node_sg.hpp"
 #include "cli/node_usb.hpp"
 
 namespace storctl::cli {
@@ -83,6 +84,7 @@ std::vector<Property> describe_node(const Json& node, const ValueFormat& format)
         {"process", {pid == 0 ? "none" : fmt::format("pid {}, restarted {} times", pid, number_of(node, "restarts"))}});
     out.push_back({"created", {fmt::format("{} by {}", text_of(node, "created"), text_of(node, "created_by"))}});
     for (const Json& form : list_of(node, "forms")) out.push_back({text_of(form, "type"), {text_of(form, "path")}});
+    for (auto& property : describe_reservations(node)) out.push_back(std::move(property));
     const auto& openers = list_of(node, "openers");
     for (size_t i = 0; i < openers.size(); ++i) out.push_back({i == 0 ? "open by" : "", {describe_opener(openers[i])}});
     if (openers.empty()) out.push_back({"open by", {"nobody", Style::dim}});

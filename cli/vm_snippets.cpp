@@ -45,10 +45,9 @@ std::string xml_escape(const std::string& text) {
     return out;
 }
 
-namespace {
-
-/// QEMU's node names take letters, digits and -._, start with a letter and are at most 31 long.
 std::string qemu_node_name(const std::string& name) { return ("storctl-" + name).substr(0, 31); }
+
+namespace {
 
 struct Facts {
     std::string name;
@@ -97,7 +96,7 @@ std::vector<VmSnippets> vm_snippets(const Json& node) {
     std::vector<VmSnippets> out;
     for (const Json& form : list_of(node, "forms")) {
         const std::string type = text_of(form, "type"), open = text_of(node, "open");
-        if (type == "usbfs") continue;
+        if (type == "usbfs" || type == "sg") continue;
         const Facts facts{.name = text_of(node, "name"),
                           .path = text_of(form, "path"),
                           .block_device = type == "loop",

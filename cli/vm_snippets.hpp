@@ -19,8 +19,10 @@ struct VmSnippets {
 /// A comma ends a QEMU option; two are one comma of the value.
 std::string qemu_escape(const std::string& text);
 std::string xml_escape(const std::string& text);
+/// A node's name as QEMU takes it: letters, digits and -._, starting with a letter, at most 31 long.
+std::string qemu_node_name(const std::string& name);
 
-/// One per form of the node (io.storctl.Node's type Node) that is a disk.
+/// One per form of the node (io.storctl.Node's type Node) that is a file or a block device.
 std::vector<VmSnippets> vm_snippets(const nlohmann::json& node);
 
 }  // namespace storctl::cli
