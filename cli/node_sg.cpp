@@ -50,6 +50,7 @@ std::vector<Property> describe_reservations(const Json& node) {
     std::vector<Property> out;
     if (!state.is_object()) return out;
     if (registrations.empty() && reserved.empty()) {
+        if (!sg_snippets(node)) return out;
         out.push_back({"reserved", {"no", Style::dim}});
         return out;
     }

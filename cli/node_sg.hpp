@@ -19,7 +19,8 @@ std::optional<std::string> wrong_sg_options(const Invocation& invocation);
 /// Nothing: as the configuration says.
 std::optional<bool> wants_sg(const Invocation& invocation);
 
-/// Nothing to say of a node without the form. Each nexus by its initiator, with its port where that is not the first.
+/// Nothing to say of a node without the form that nobody is registered with. Each nexus by its initiator, with its port
+/// where that is not the first.
 std::vector<Property> describe_reservations(const nlohmann::json& node);
 /// "write-exclusive by alpha:vm:web1"; empty: nothing is reserved.
 std::string reserved_text(const nlohmann::json& node);
