@@ -1,6 +1,8 @@
 /* A boot sector that reads and writes its disk by the BIOS, on order from the first serial port:
      S  sums SECTORS sectors from the first on          answer: "S" and the sum
-     W  writes as many of a generated pattern at WRITE_AT        "W" and the generator's last number
+     W  writes as many of a generated pattern at WRITE_AT        "W" and the generator's last number;
+                                                             the next one goes on from there
+     R  reads what the last W wrote, comparing every word        "R" and that number, or "D" and where in a chunk they differ
      L  reads until that fails                                   "L", and in the end
    whatever fails                                                "E" and the BIOS' status
    Numbers are 8 hexadecimal digits. SECTORS, WRITE_AT, CHUNK (sectors per call; SECTORS is a power of two times it), SEED: --defsym. */
@@ -30,6 +32,8 @@ order:  call    hear
         je      sum
         cmp     al, 'W'
         je      write
+        cmp     al, 'R'
+        je      read
         cmp     al, 'L'
         jne     order
         xor     ebp, ebp
@@ -61,22 +65,49 @@ sum:    xor     ebp, ebp
         call    answer
         jmp     order
 
-write:  mov     ebp, SEED
+write:  mov     ebp, last
+        mov     first, ebp
         mov     dword ptr block, WRITE_AT
 1:      xor     di, di
         mov     cx, words
-2:      imul    ebp, ebp, 1664525
-        add     ebp, 1013904223
-        mov     eax, ebp
+2:      call    number
         stosd
         loop    2b
         mov     ax, 0x4300
         call    disk
         cmp     dword ptr block, WRITE_AT + SECTORS
         jb      1b
+        mov     last, ebp
         mov     al, 'W'
         call    answer
         jmp     order
+
+read:   mov     ebp, first
+        mov     dword ptr block, WRITE_AT
+1:      mov     ah, 0x42
+        call    disk
+        xor     di, di
+        mov     cx, words
+2:      call    number
+        scasd
+        loope   2b
+        jne     differs
+        cmp     dword ptr block, WRITE_AT + SECTORS
+        jb      1b
+        mov     al, 'R'
+        call    answer
+        jmp     order
+differs:
+        movzx   ebp, di
+        mov     al, 'D'
+        call    answer
+        jmp     order
+
+/* The generator's next number after ebp, into ebp and eax. */
+number: imul    ebp, ebp, 1664525
+        add     ebp, 1013904223
+        mov     eax, ebp
+        ret
 
 /* The BIOS' function in ah on the next chunk; returns only if it succeeds. */
 disk:   mov     si, offset packet
@@ -127,6 +158,8 @@ hear:   mov     dx, serial + 5
 packet: .byte   16, 0
         .word   CHUNK, 0, buffer
 block:  .quad   0
+first:  .long   SEED                    /* before the last W */
+last:   .long   SEED
 drive:  .byte   0
         .org    510
         .word   0xaa55

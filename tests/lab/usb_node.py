@@ -60,6 +60,11 @@ class UsbNode:
         status = pathlib.Path(f'/proc/{self.process.pid}/status').read_text(encoding='ascii')
         return int(next(line for line in status.splitlines() if line.startswith('VmRSS')).split()[1])
 
+    def proportional_kib(self):
+        """Resident, shared pages by the share of each process."""
+        rollup = pathlib.Path(f'/proc/{self.process.pid}/smaps_rollup').read_text(encoding='ascii')
+        return int(next(line for line in rollup.splitlines() if line.startswith('Pss:')).split()[1])
+
     def threads(self):
         return len(os.listdir(f'/proc/{self.process.pid}/task'))
 
