@@ -3,6 +3,7 @@
 //   4k, 64k, 1m   through libusb, one transfer after the other
 //   2x64k         through libusb, command and two transfers of data in flight together
 //   queued        64 KiB by usbfs calls, command and data submitted together, then the status
+//   call          no command: the cheapest call there is (GET_SPEED)
 //
 // One line: median nanoseconds, bytes of a command, commands.
 
@@ -14,6 +15,8 @@
 
 #include <fmt/format.h>
 #include <libusb.h>
+#include <linux/usbdevice_fs.h>
+#include <sys/ioctl.h>
 
 #include "tests/lab/usbfs_client/libusb_disk.hpp"
 #include "tests/lab/usbfs_client/raw_disk.hpp"
@@ -70,10 +73,16 @@ int by_calls(const std::string& path, int commands) {
     });
 }
 
+int bare_calls(const std::string& path, int commands) {
+    RawDisk disk(path);
+    return measure(0, commands,
+                   [&](std::span<std::byte>) { return ::ioctl(disk.node().fd(), USBDEVFS_GET_SPEED) > 0; });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    check(argc == 4, "usage: measure NODE 4k|64k|1m|2x64k|queued COMMANDS");
+    check(argc == 4, "usage: measure NODE 4k|64k|1m|2x64k|queued|call COMMANDS");
     const std::string path = argv[1];
     const std::string_view shape = argv[2];
     const int commands = std::atoi(argv[3]);
@@ -82,6 +91,7 @@ int main(int argc, char** argv) {
     if (shape == "64k") return through_libusb(path, 65536, 1, commands);
     if (shape == "1m") return through_libusb(path, size_t{1} << 20, 1, commands);
     if (shape == "2x64k") return through_libusb(path, size_t{2} * 65536, 2, commands);
+    if (shape == "call") return bare_calls(path, commands);
     check(shape == "queued", "no such shape");
     return by_calls(path, commands);
 }
