@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds a character device open through /dev/cuse, without any operation: cuse_device.py NAME.
+"""Holds a character device open through /dev/cuse, without any operation: cuse_device.py NAME [MAJOR MINOR].
 
 Speaks the first exchange of the kernel's protocol (include/uapi/linux/fuse.h: CUSE_INIT) and then waits to be killed."""
 
@@ -15,13 +15,13 @@ INIT_OUT = struct.Struct('=IIIIIIII40x')  # major minor unused flags max_read ma
 
 
 def main():
-    name = sys.argv[1]
+    name, number = sys.argv[1], [int(word) for word in sys.argv[2:4]] or [0, 0]
     channel = os.open('/dev/cuse', os.O_RDWR | os.O_CLOEXEC)
     request = os.read(channel, 1 << 20)
     _, opcode, unique = IN_HEADER.unpack_from(request)[:3]
     if opcode != CUSE_INIT:
         sys.exit(f'cuse_device.py: first request is {opcode}, not CUSE_INIT')
-    answer = INIT_OUT.pack(7, 31, 0, 0, 131072, 131072, 0, 0) + f'DEVNAME={name}\0'.encode()
+    answer = INIT_OUT.pack(7, 31, 0, 0, 131072, 131072, *number) + f'DEVNAME={name}\0'.encode()
     os.write(channel, OUT_HEADER.pack(OUT_HEADER.size + len(answer), 0, unique) + answer)
     signal.pause()
 
