@@ -461,6 +461,8 @@ void UsbNodes::end_orphan(const std::string& name) {
 void UsbNodes::release_orphans() {
     for (const auto& claim : arbiter_.claims()) {
         if (claim.observed || !claim.origin.starts_with(origin_prefix)) continue;
+        // whoever began that goes on with it
+        if (claim.state == ClaimState::releasing) continue;
         const std::string name = claim.origin.substr(origin_prefix.size());
         if (over(claim.id) == name) continue;
         log::notice("claim {} of {} is released: it was made for node '{}', which does not exist", claim.id,

@@ -21,6 +21,7 @@
 #include "control/json_text.hpp"
 #include "control/server.hpp"
 #include "control/unix_socket.hpp"
+#include "tests/unit/captured_log.hpp"
 #include "tests/unit/temporary_folder.hpp"
 
 namespace storctl::test {
@@ -152,24 +153,6 @@ class TestServer {
     EventLoop* loop_ = nullptr;
     std::unique_ptr<Mailbox> box_;
     std::thread thread_;
-};
-
-/// Standard error goes to a file as long as this lives: what the server logs.
-class CapturedLog {
- public:
-    CapturedLog() : saved_(::dup(STDERR_FILENO)) {
-        const UniqueFd file = std::move(*open_file(folder_ / "log", O_CREAT | O_WRONLY | O_APPEND));
-        ::dup2(file.get(), STDERR_FILENO);
-    }
-    CapturedLog(const CapturedLog&) = delete;
-    CapturedLog& operator=(const CapturedLog&) = delete;
-    ~CapturedLog() { ::dup2(saved_.get(), STDERR_FILENO); }
-    std::string text() const { return *read_file(folder_ / "log"); }
-    bool has(std::string_view part) const { return text().find(part) != std::string::npos; }
-
- private:
-    TemporaryFolder folder_;
-    UniqueFd saved_;
 };
 
 /// A client that may send anything.

@@ -1,5 +1,6 @@
 // Nodes over USB devices that end, wait and come back with their claims, also over the end of stord.
 
+#include "tests/unit/captured_log.hpp"
 #include "tests/unit/usb_node_host.hpp"
 
 using namespace storctl;
@@ -217,6 +218,23 @@ TEST_CASE("what a stord that was killed left half done is brought together by th
     }
     CHECK(host->wait([&] { return host.clean(); }));
     CHECK(host.create("token", "1-1").error.empty());
+}
+
+TEST_CASE("a claim that is ending already is not said to be released because it has no node") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    auto claim = stored_claim(host);
+    bool said = false;
+    SUBCASE("it ends") { claim.state = usbarb::ClaimState::releasing; }
+    SUBCASE("it does not") { said = true; }
+    REQUIRE(host->db().change_claims({claim}, {}).has_value());
+    REQUIRE(host->db().remove_node("token").has_value());
+    ::kill(host.started[0], SIGKILL);
+    const CapturedLog log;
+    host.start();
+    CHECK(host->wait([&] { return host.clean(); }));
+    CHECK(log.has("it was made for node 'token', which does not exist") == said);
 }
 
 TEST_CASE("a claim that has the number of a node's is not taken for it") {
