@@ -24,6 +24,8 @@ using usbarb::ClaimState;
 
 constexpr std::string_view origin_prefix = "node:";
 constexpr size_t descriptors_limit_bytes = 1 << 20;
+constexpr std::chrono::milliseconds first_orphan_pause{1'000};
+constexpr std::chrono::milliseconds longest_orphan_pause{60'000};
 
 /// Without them the node takes what the device says at its first open for good.
 std::vector<uint8_t> read_descriptors(const usbarb::DeviceFacts& device) {
@@ -91,6 +93,10 @@ std::string open_message(const std::string& name) {
 Result<std::unique_ptr<UsbNodes>> UsbNodes::open(EventLoop& loop, StateDb& db, EventHub& hub, ArbiterService& arbiter) {
     std::unique_ptr<UsbNodes> out(new UsbNodes(loop, arbiter));
     out->stored_ = TRY(db.nodes());
+    out->orphan_pause_ = first_orphan_pause;
+    out->orphan_timer_ =
+        TRY(loop.add_timer(first_orphan_pause, priority::node_timers, [raw = out.get()] { raw->look(); }));
+    out->orphan_timer_.enable(false);
     hub.listen([raw = out.get()](const Event& event) {
         if (event.event.starts_with("claim-") || event.event.starts_with("usb-")) raw->look_soon();
     });
@@ -424,6 +430,7 @@ void UsbNodes::look_soon() {
 
 void UsbNodes::look() {
     if (!resumed_) return;
+    std::erase_if(orphans_, [this](const std::string& name) { return nodes_->describe(name).is_null(); });
     for (const auto& record : records()) {
         if (record.usb) look_at(record);
     }
@@ -449,12 +456,22 @@ void UsbNodes::look_at(const NodeRecord& record) {
 /// Its claim is over, and with it whatever it was for.
 void UsbNodes::end_orphan(const std::string& name) {
     if (nodes_->busy(name)) return nodes_->when_idle(name, [this] { look_soon(); });
-    log::notice("node '{}' ends: its claim has ended", name);
+    if (orphans_.insert(name).second) log::notice("node '{}' ends: its claim has ended", name);
     nodes_->stop(name, true, [this, name](const std::optional<ManagedNode::StopFailure>& failure) {
-        if (failure) return log::warning("{}", failure->message);
-        if (auto erased = nodes_->erase(name); !erased) return log::error("{}", erased.error().message());
+        if (failure) return end_orphans_later(failure->message);
+        if (auto erased = nodes_->erase(name); !erased) return end_orphans_later(erased.error().message());
+        orphans_.erase(name);
         places_.erase(name);
+        orphan_pause_ = first_orphan_pause;
     });
+}
+
+/// Nothing need happen by then that would bring it up again.
+void UsbNodes::end_orphans_later(const std::string& why) {
+    log::warning("a node without a claim could not be ended: {}; trying again in {}", why,
+                 format_duration(orphan_pause_));
+    orphan_timer_.arm(orphan_pause_);
+    orphan_pause_ = std::min(2 * orphan_pause_, longest_orphan_pause);
 }
 
 /// Claims made for nodes that there are not: a stord was killed between the two.

@@ -10,6 +10,7 @@
 // A claim that was made for a node says so in its origin, "node:NAME": without that node in the database nobody was
 // ever told of it, or it was being ended.
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -75,6 +76,7 @@ class UsbNodes final : public ClaimNodes {
     void look();
     void look_at(const NodeRecord& record);
     void end_orphan(const std::string& name);
+    void end_orphans_later(const std::string& why);
     void release_orphans();
 
     EventLoop& loop_;
@@ -87,6 +89,9 @@ class UsbNodes final : public ClaimNodes {
     std::map<std::string, std::optional<std::string>> places_;  ///< of each node, as last told to it
     std::set<usbarb::ClaimId> awaited_;
     EventSource look_;
+    std::set<std::string> orphans_;  ///< nodes that are being ended because their claims are gone
+    std::chrono::milliseconds orphan_pause_{};
+    EventSource orphan_timer_;
 };
 
 }  // namespace storctl

@@ -1,6 +1,7 @@
 // Nodes over USB devices that end, wait and come back with their claims, also over the end of stord.
 
 #include "tests/unit/captured_log.hpp"
+#include "tests/unit/run_sql.hpp"
 #include "tests/unit/usb_node_host.hpp"
 
 using namespace storctl;
@@ -235,6 +236,23 @@ TEST_CASE("a claim that is ending already is not said to be released because it 
     host.start();
     CHECK(host->wait([&] { return host.clean(); }));
     CHECK(log.has("it was made for node 'token', which does not exist") == said);
+}
+
+TEST_CASE("a node that could not be ended with its claim is ended later, though nothing happens") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    const std::string database = host.folder / "state.db";
+    run_sql(database, "CREATE TRIGGER no BEFORE DELETE ON node BEGIN SELECT RAISE(ABORT, 'disk'); END");
+    const CapturedLog log;
+    CHECK(host->call("Release", {{"holder", "vm:web1"}, {"force", true}}).error.empty());
+    CHECK(host->wait([&] { return log.has("could not be ended"); }));
+    CHECK(host.stored_nodes() == Strings{"token"});
+    const auto events = host->events.size();
+    run_sql(database, "DROP TRIGGER no");
+    CHECK(host->wait([&] { return host.clean(); }));
+    REQUIRE(host->events.size() == events + 1);
+    CHECK(host->events.back().event == "node-removed");
 }
 
 TEST_CASE("a claim that has the number of a node's is not taken for it") {
