@@ -389,8 +389,15 @@ void ManagedNode::set_state(NodeState state, std::string message) {
     environment_.changed(record_.name);
 }
 
+/// A process that has lost its device knows no more than that.
+std::string ManagedNode::message_with(const std::string& trouble) const {
+    if (trouble.empty()) return message_;
+    return message_.empty() || state_ == NodeState::backing_lost ? trouble : message_ + "; " + trouble;
+}
+
 json ManagedNode::describe() const {
     const bool described = description_.is_object();
+    const auto standing = record_.usb && environment_.standing ? environment_.standing(record_) : UsbStanding{};
     const json backing = {
         {"kind", record_.backing_kind},
         {"path", record_.backing_path},
@@ -403,14 +410,14 @@ json ManagedNode::describe() const {
     return {
         {"name", record_.name},
         {"kind", std::string(to_text(record_.kind()))},
-        {"usb", record_.usb ? usb_json(record_, environment_.locate(record_)) : json()},
+        {"usb", record_.usb ? usb_json(record_, standing.devnode) : json()},
         {"device", record_.device_id ? json(*record_.device_id) : json()},
         {"backing", backing},
         {"open", record_.open},
         {"loop", record_.loop},
         {"forms", described ? description_.value("forms", json::array()) : json::array()},
         {"state", std::string(to_text(state_))},
-        {"message", message_},
+        {"message", message_with(standing.trouble)},
         {"pid", process_ ? json(process_->pid()) : json()},
         {"restarts", restarts_},
         {"openers", described ? description_.value("openers", json::array()) : json::array()},

@@ -36,6 +36,13 @@ struct NodeSettings {
     RestartLimits restart;
 };
 
+/// A USB node's device, as far as it is plugged in.
+struct UsbStanding {
+    std::optional<std::string> devnode;  ///< nothing: it is not there
+    std::string trouble;                 ///< why what is plugged in cannot be used; empty: it can, or nothing is
+    bool operator==(const UsbStanding&) const = default;
+};
+
 /// What all nodes share.
 struct NodeEnvironment {
     EventLoop& loop;
@@ -48,6 +55,8 @@ struct NodeEnvironment {
     std::function<void(const NodeRecord&)> save;
     /// Where the record's backing is at present; nothing: it is absent.
     std::function<std::optional<std::string>(const NodeRecord&)> locate;
+    /// Of a USB node, for what is shown.
+    std::function<UsbStanding(const NodeRecord&)> standing = {};
 };
 
 class ManagedNode {
@@ -124,6 +133,7 @@ class ManagedNode {
     void set_state(NodeState state, std::string message);
     void settle();
     std::string last_words() const;
+    std::string message_with(const std::string& trouble) const;
 
     /// The callback runs only while this node is there.
     template <class Callback>

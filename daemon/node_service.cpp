@@ -50,16 +50,19 @@ NodeService::NodeService(EventLoop& loop, StateDb& db, EventHub& hub, DeviceServ
       db_(db),
       hub_(hub),
       devices_(devices),
-      environment_{.loop = loop,
-                   .supervisor = supervisor,
-                   .paths = std::move(paths),
-                   .settings = settings,
-                   .changed = [this](const std::string& name) { node_changed(name); },
-                   .save =
-                       [this](const NodeRecord& record) {
-                           if (auto saved = db_.put_node(record); !saved) log::error("{}", saved.error().message());
-                       },
-                   .locate = [this](const NodeRecord& record) { return locate(record); }} {}
+      environment_{
+          .loop = loop,
+          .supervisor = supervisor,
+          .paths = std::move(paths),
+          .settings = settings,
+          .changed = [this](const std::string& name) { node_changed(name); },
+          .save =
+              [this](const NodeRecord& record) {
+                  if (auto saved = db_.put_node(record); !saved) log::error("{}", saved.error().message());
+              },
+          .locate = [this](const NodeRecord& record) { return locate(record); },
+          .standing =
+              [this](const NodeRecord& record) { return usb_.standing ? usb_.standing(record) : UsbStanding{}; }} {}
 
 Result<std::unique_ptr<NodeService>> NodeService::open(EventLoop& loop, StateDb& db, EventHub& hub,
                                                        DeviceService& devices, Supervisor& supervisor, NodePaths paths,

@@ -33,6 +33,8 @@ class NodeService {
         std::function<void(control::Call)> create;  ///< CreateUsb
         /// Where the device is, if its claim lets it be used.
         std::function<std::optional<std::string>(const NodeRecord&)> locate;
+        /// What is plugged in for it, whether it can be used or not.
+        std::function<UsbStanding(const NodeRecord&)> standing;
         /// One was removed; what goes with it is gone when `done` is called, with what that had to say.
         std::function<void(const NodeRecord&, std::function<void(std::string)> done)> removed;
     };

@@ -107,6 +107,7 @@ void UsbNodes::attach(NodeService& nodes) {
     nodes_ = &nodes;
     nodes.set_usb({.create = [this](control::Call call) { create(std::move(call)); },
                    .locate = [this](const NodeRecord& record) { return locate(record); },
+                   .standing = [this](const NodeRecord& record) { return standing(record); },
                    .removed =
                        [this](const NodeRecord& record, std::function<void(std::string)> done) {
                            crash_point(CrashPoint::node_stopped);
@@ -139,6 +140,27 @@ std::optional<std::string> UsbNodes::locate(const NodeRecord& record) const {
     if (!claim_of(record)) return std::nullopt;
     const auto device = arbiter_.device_of(record.usb->claim);
     return device ? std::optional(device->devnode()) : std::nullopt;
+}
+
+UsbStanding UsbNodes::standing(const NodeRecord& record) const {
+    const auto claim = claim_of(record);
+    const auto device = claim ? arbiter_.device_in(claim->target) : std::nullopt;
+    if (!device) return {};
+    if (claim->state == ClaimState::lost) {
+        return {.devnode = std::nullopt,
+                .trouble = fmt::format("another device is in its socket: {}", device->description())};
+    }
+    UsbStanding out{.devnode = device->devnode(), .trouble = ""};
+    if (arbiter_.device_of(claim->id)) return out;
+    if (claim->state == ClaimState::releasing) {
+        out.trouble = "its device is plugged in, but its claim is ending";
+    } else if (claim->phase == usbarb::Phase::failed) {
+        out.trouble =
+            fmt::format("its device is plugged in, but the host's drivers could not be taken off: {}", claim->message);
+    } else {
+        out.trouble = "its device is plugged in; the host's drivers are being taken off";
+    }
+    return out;
 }
 
 // ---- CreateUsb
@@ -259,7 +281,7 @@ void UsbNodes::make(const std::shared_ptr<Work>& work, const ClaimedDevice& devi
                                .minor = free_minor(records()),
                                .policy = request.policy,
                                .descriptors = read_descriptors(*facts)};
-    places_[request.name] = record.backing_path;
+    places_[request.name] = place_of(record);
     nodes_->make(std::move(record), [this, work, device](const std::optional<ManagedNode::StartFailure>& failure) {
         made(work, device, failure);
     });
@@ -446,7 +468,7 @@ void UsbNodes::look_at(const NodeRecord& record) {
             look_soon();
         });
     }
-    auto place = locate(record);
+    auto place = place_of(record);
     auto& known = places_[record.name];
     if (place == known) return;
     known = std::move(place);
@@ -492,7 +514,7 @@ void UsbNodes::resume() {
     resumed_ = true;
     stored_.clear();
     for (const auto& record : records()) {
-        if (record.usb) places_[record.name] = locate(record);
+        if (record.usb) places_[record.name] = place_of(record);
     }
     for (auto& one : std::exchange(waiting_, {})) end(one.claims, one.force, std::move(one.done));
     release_orphans();

@@ -53,11 +53,19 @@ class UsbNodes final : public ClaimNodes {
         Ended done;
     };
 
+    struct Place {
+        std::optional<std::string> usable;
+        UsbStanding standing;
+        bool operator==(const Place&) const = default;
+    };
+
     UsbNodes(EventLoop& loop, ArbiterService& arbiter) : loop_(loop), arbiter_(arbiter) {}
     std::vector<NodeRecord> records() const;
     std::vector<std::string> names_over(const std::vector<usbarb::ClaimId>& claims) const;
     std::optional<usbarb::ClaimRecord> claim_of(const NodeRecord& record) const;
     std::optional<std::string> locate(const NodeRecord& record) const;
+    UsbStanding standing(const NodeRecord& record) const;
+    Place place_of(const NodeRecord& record) const { return {.usable = locate(record), .standing = standing(record)}; }
 
     void create(control::Call call);
     bool accept(control::Call& call, const std::shared_ptr<Work>& work, const usbarb::Socket& socket,
@@ -85,8 +93,8 @@ class UsbNodes final : public ClaimNodes {
     std::vector<NodeRecord> stored_;  ///< until nodes_ knows them
     std::vector<Waiting> waiting_;    ///< ends that were asked for before
     bool resumed_ = false;
-    std::map<std::string, usbarb::Socket> making_;              ///< by name
-    std::map<std::string, std::optional<std::string>> places_;  ///< of each node, as last told to it
+    std::map<std::string, usbarb::Socket> making_;  ///< by name
+    std::map<std::string, Place> places_;           ///< of each node, as last told to it
     std::set<usbarb::ClaimId> awaited_;
     EventSource look_;
     std::set<std::string> orphans_;  ///< nodes that are being ended because their claims are gone

@@ -147,8 +147,11 @@ TEST_CASE("while its device is away a node waits, and the same one in the same s
     host->unplug("1-1");
     REQUIRE(host->wait([&] { return host.nodes->describe("token")["usb"]["devnode"].is_null(); }));
     host->plug({.where = xhci + "/1", .serial = "TWO", .address = 8});
-    CHECK(host.show("token")["usb"]["devnode"].is_null());
+    const Json other = host.show("token");
+    CHECK(other["usb"]["devnode"].is_null());
+    CHECK(other["message"] == "another device is in its socket: 1234:0001");
     host->unplug("1-1");
+    CHECK(host.show("token")["message"] == "");
     host->plug({.where = xhci + "/1", .serial = "ONE", .address = 9});
     REQUIRE(host->wait([&] { return host.nodes->describe("token")["backing"]["path"] == "/dev/bus/usb/001/009"; }));
     const Json after = host.show("token");
@@ -158,6 +161,40 @@ TEST_CASE("while its device is away a node waits, and the same one in the same s
     CHECK(after["pid"] == before["pid"]);
     CHECK(host.machine.driver_of("1-1") == "");
     CHECK(host->db().nodes()->at(0).backing_path == "/dev/bus/usb/001/009");
+}
+
+TEST_CASE("a device that is plugged in and cannot be used is shown as it is, with the reason") {
+    UsbNodeHost host;
+    host.start();
+    REQUIRE(host.create("token", "1-1").error.empty());
+    host->unplug("1-1");
+    const std::string reason =
+        "its device is plugged in, but the host's drivers could not be taken off: usb-storage hangs";
+    SUBCASE("the process has not noticed that it went") {}
+    SUBCASE("the process waits for it") {
+        ::kill(host.started[0], SIGKILL);
+        REQUIRE(host->wait([&] { return host.state("token") == "backing-lost"; }));
+    }
+    host.machine.failing[Action::detach] = "usb-storage hangs";
+    host.machine.hold_jobs = true;
+    host->plug({.where = xhci + "/1", .serial = "ONE", .address = 9});
+    const Json moving = host.show("token");
+    CHECK(moving["usb"]["devnode"] == "/dev/bus/usb/001/009");
+    CHECK(moving["message"] == "its device is plugged in; the host's drivers are being taken off");
+    host.machine.hold_jobs = false;
+    host->kernel().finish_jobs();
+    REQUIRE(host->wait([&] { return host.nodes->describe("token")["message"] == reason; }));
+    CHECK(host.show("token")["usb"]["devnode"] == "/dev/bus/usb/001/009");
+    // who follows the events is told as well
+    CHECK(host->wait([&] {
+        return std::any_of(host->events.begin(), host->events.end(), [&](const Event& event) {
+            return event.event == "node-changed" && event.detail["message"] == reason;
+        });
+    }));
+    host.machine.failing.clear();
+    REQUIRE(host->claim({"1-1"}, "vm:web1").error.empty());
+    REQUIRE(host->wait([&] { return host.nodes->describe("token")["message"] == ""; }));
+    CHECK(host->wait([&] { return host.state("token") == "serving"; }));
 }
 
 TEST_CASE("a device that does not return within the grace period ends its node, open or not") {
