@@ -223,6 +223,9 @@ void ArbiterService::set_settings(const ArbiterSettings& settings) {
 
 void ArbiterService::set_nodes(UseWatch::Nodes nodes) { parts_->uses->set_nodes(std::move(nodes)); }
 void ArbiterService::set_usb_nodes(UseWatch::Nodes nodes) { parts_->uses->set_usb_nodes(std::move(nodes)); }
+void ArbiterService::set_node_processes(std::function<NodeProcesses()> processes) {
+    parts_->uses->set_node_processes(std::move(processes));
+}
 void ArbiterService::set_claim_nodes(ClaimNodes& nodes) { parts_->nodes = &nodes; }
 
 json ArbiterService::describe_claims() const { return claims_json(parts_->ledger.arbiter().claims()); }

@@ -49,6 +49,8 @@ class ArbiterService {
     void set_nodes(UseWatch::Nodes nodes);
     /// Devices behind mediated nodes likewise: their raw nodes → node's name.
     void set_usb_nodes(UseWatch::Nodes nodes);
+    /// The processes of all nodes likewise.
+    void set_node_processes(std::function<NodeProcesses()> processes);
     /// Asked before a claim ends; they must outlive the service's use.
     void set_claim_nodes(ClaimNodes& nodes);
     /// Full enumeration again.

@@ -27,13 +27,18 @@ void UseWatch::look_soon() {
     timer_.arm(settle);
 }
 
+UseRequest UseWatch::request() const {
+    return {.nodes = nodes_ ? nodes_() : Disks(),
+            .usb_nodes = usb_nodes_ ? usb_nodes_() : Disks(),
+            .processes = processes_ ? processes_() : NodeProcesses(),
+            .consoles = consoles_};
+}
+
 void UseWatch::look(std::function<void(Result<void>)> done) {
-    auto nodes = nodes_ ? nodes_() : Disks();
-    UseRequest request{.nodes = nodes, .usb_nodes = usb_nodes_ ? usb_nodes_() : Disks(), .consoles = consoles_};
-    scan_(std::move(request), [this, nodes = std::move(nodes), done = std::move(done)](Result<UseScan> scan) mutable {
-        // a node that was made meanwhile is not in what was found
-        const bool outdated = scan && nodes_ && nodes_() != nodes;
-        if (outdated) return look(std::move(done));
+    const auto asked = request();
+    scan_(asked, [this, asked, done = std::move(done)](Result<UseScan> scan) mutable {
+        // a node that was made meanwhile, or its new process, is not in what was found
+        if (scan && request() != asked) return look(std::move(done));
         done(take(std::move(scan)));
     });
 }

@@ -29,6 +29,7 @@ class UseWatch {
     void set_nodes(Nodes nodes) { nodes_ = std::move(nodes); }
     /// USB devices behind mediated nodes: "/dev/bus/usb/001/004" → node's name.
     void set_usb_nodes(Nodes nodes) { usb_nodes_ = std::move(nodes); }
+    void set_node_processes(std::function<NodeProcesses()> processes) { processes_ = std::move(processes); }
     void set_consoles(bool are_used) { consoles_ = are_used; }
 
     /// Something has happened: a look in a moment, shared with whatever else happens until then.
@@ -43,11 +44,13 @@ class UseWatch {
 
  private:
     UseWatch(ClaimLedger& ledger, Scan scan) : ledger_(ledger), scan_(std::move(scan)) {}
+    UseRequest request() const;
     Result<void> take(Result<UseScan> scan);
 
     ClaimLedger& ledger_;
     Scan scan_;
     Nodes nodes_, usb_nodes_;
+    std::function<NodeProcesses()> processes_;
     bool consoles_ = true;
     bool soon_ = false;
     size_t hidden_processes_ = 0;

@@ -209,6 +209,7 @@ Result<void> ControlPlane::start_arbiter() {
     arbiter_->set_nodes([disks] { return disks; });
     usb_nodes_ = TRY(UsbNodes::open(loop_, *db_, hub_, *arbiter_));
     arbiter_->set_usb_nodes([this] { return usb_nodes_->devices(); });
+    arbiter_->set_node_processes([this] { return usb_nodes_->processes(); });
     arbiter_->set_claim_nodes(*usb_nodes_);
     // the object outlives a start that is given up
     const auto settled = std::make_shared<bool>(false);

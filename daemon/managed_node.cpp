@@ -389,6 +389,13 @@ void ManagedNode::set_state(NodeState state, std::string message) {
     environment_.changed(record_.name);
 }
 
+std::optional<pid_t> ManagedNode::process() const {
+    if (process_) return process_->pid();
+    // a supervisor may start it again by itself
+    const bool may_come = coming_up_ || state_ == NodeState::restarting;
+    return may_come ? std::nullopt : std::optional<pid_t>(0);
+}
+
 /// A process that has lost its device knows no more than that.
 std::string ManagedNode::message_with(const std::string& trouble) const {
     if (trouble.empty()) return message_;

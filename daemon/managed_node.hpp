@@ -98,6 +98,8 @@ class ManagedNode {
 
     const NodeRecord& record() const { return record_; }
     NodeState state() const { return state_; }
+    /// Its process; 0: it has none; nothing: it may have one that is not known yet.
+    std::optional<pid_t> process() const;
     /// io.storctl.Node's type Node.
     nlohmann::json describe() const;
 

@@ -153,6 +153,16 @@ std::vector<NodeRecord> NodeService::records() const {
     return out;
 }
 
+NodeProcesses NodeService::processes() const {
+    NodeProcesses out;
+    for (const auto& [name, entry] : nodes_) {
+        const auto pid = entry.node->process();
+        if (!pid) out.unknown.insert(name);
+        if (pid.value_or(0) != 0) out.by_pid.emplace(*pid, name);
+    }
+    return out;
+}
+
 std::map<std::string, std::string> NodeService::disks() const {
     std::map<std::string, std::string> out;
     for (const auto& [name, entry] : nodes_) {

@@ -16,6 +16,7 @@
 #include "daemon/device_service.hpp"
 #include "daemon/event_hub.hpp"
 #include "daemon/managed_node.hpp"
+#include "daemon/node_processes.hpp"
 #include "daemon/node_request.hpp"
 #include "daemon/state_db.hpp"
 #include "daemon/supervisor.hpp"
@@ -50,6 +51,7 @@ class NodeService {
     Result<void> serve(control::Server& server);
     /// Asked before a node is created.
     void set_claims(ClaimedBelow claimed) { claimed_ = std::move(claimed); }
+    NodeProcesses processes() const;
     /// The disks behind nodes: kernel name → node's name.
     std::map<std::string, std::string> disks() const;
     void set_settings(const NodeSettings& settings) { environment_.settings = settings; }

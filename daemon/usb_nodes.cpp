@@ -127,6 +127,13 @@ std::map<std::string, std::string> UsbNodes::devices() const {
     return out;
 }
 
+NodeProcesses UsbNodes::processes() const {
+    if (resumed_) return nodes_->processes();
+    NodeProcesses out;
+    for (const auto& record : stored_) out.unknown.insert(record.name);
+    return out;
+}
+
 /// Not whoever else has its number: that is told apart even if numbers were given twice.
 std::optional<ClaimRecord> UsbNodes::claim_of(const NodeRecord& record) const {
     const UsbNodeRecord& usb = *record.usb;

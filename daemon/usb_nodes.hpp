@@ -37,6 +37,8 @@ class UsbNodes final : public ClaimNodes {
 
     /// Devices behind nodes: "/dev/bus/usb/001/004" → node's name.
     std::map<std::string, std::string> devices() const;
+    /// Of all nodes, over disks too; before they are taken up nobody's is known.
+    NodeProcesses processes() const;
 
     std::optional<std::string> over(usbarb::ClaimId claim) const override;
     std::optional<std::string> at(const usbarb::Socket& socket) const override;

@@ -44,13 +44,15 @@ std::vector<Use> disk_uses(const std::string& disk, const Usage& usage, const Us
     return out;
 }
 
-/// Of the disk and its partitions.
-std::vector<Use> open_uses(const Unit& disk, const usbarb::OpenNodes& opened) {
+/// Of the disk and its partitions. What a node's own process has open is told as the node's.
+std::vector<Use> open_uses(const Unit& disk, const usbarb::OpenNodes& opened, const UseRequest& request) {
     std::vector<Use> out;
     for (const auto& [name, uses] : opened.blocks) {
         const bool partition = ::access(fmt::format("{}/{}/partition", disk.syspath, name).c_str(), F_OK) == 0;
         if (name != disk.name && !partition) continue;
         for (Use use : uses) {
+            if (use.kind == UseKind::node && request.processes.may_be_any(use.pid)) continue;
+            use.kind = UseKind::open;
             use.text += fmt::format(" ({})", name);
             out.push_back(std::move(use));
         }
@@ -74,12 +76,13 @@ void append(std::vector<Use>& to, std::vector<Use> uses) {
     to.insert(to.end(), std::make_move_iterator(uses.begin()), std::make_move_iterator(uses.end()));
 }
 
-/// The process of a node over this device is told as the node's use; any other node process is a program like others.
+/// The process of a node over this device is told as the node's use; any other process of that program is one like
+/// others.
 void name_node_processes(std::vector<Use>& uses, const std::string& devnode, const UseRequest& request) {
     const auto node = request.usb_nodes.find(devnode);
     for (Use& use : uses) {
         if (use.kind != UseKind::node) continue;
-        if (node == request.usb_nodes.end()) {
+        if (node == request.usb_nodes.end() || !request.processes.may_be_of(use.pid, node->second)) {
             use.kind = UseKind::open;
         } else {
             use.text = fmt::format("behind node '{}'", node->second);
@@ -105,7 +108,7 @@ Result<UseScan> scan_uses(const UseRequest& request, const UsePaths& paths) {
         switch (unit.kind) {
             case Unit::Kind::block:
                 uses = disk_uses(unit.name, usage, request);
-                append(uses, open_uses(unit, opened));
+                append(uses, open_uses(unit, opened, request));
                 break;
             case Unit::Kind::network:
                 uses = TRY(network.of(unit));

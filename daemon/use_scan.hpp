@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "daemon/node_processes.hpp"
 #include "locality/sysfs_block.hpp"
 #include "usbarb/facts.hpp"
 #include "usbarb/sysfs_usb.hpp"
@@ -22,8 +23,10 @@ struct UsePaths {
 struct UseRequest {
     std::map<std::string, std::string> nodes;  ///< block devices behind mediated nodes: kernel name → node's name
     std::map<std::string, std::string>
-        usb_nodes;          ///< devices behind mediated nodes: "/dev/bus/usb/001/004" → node's name
+        usb_nodes;  ///< devices behind mediated nodes: "/dev/bus/usb/001/004" → node's name
+    NodeProcesses processes;
     bool consoles = false;  ///< policy: keyboards are the host's console
+    bool operator==(const UseRequest&) const = default;
 };
 
 /// USB devices by their sockets: what lies below a device is the nearest device's. Of other PCI functions one entry per

@@ -286,16 +286,13 @@ Result<OpenNodes> read_open_nodes(int own, const KernelPaths& paths) {
             continue;
         }
         const bool is_node = read_attribute(process + "/comm") == node_program;
-        // its disk is told as the node's
-        if (is_node) opened->blocks.clear();
         const Use use{.kind = UseKind::open, .text = "opened by " + program_text(process, number), .pid = number};
-        for (const auto& node : opened->nodes) {
-            out.uses[node].push_back(use);
-            if (is_node) out.uses[node].back().kind = UseKind::node;
-        }
+        Use of_node = use;
+        if (is_node) of_node.kind = UseKind::node;
+        for (const auto& node : opened->nodes) out.uses[node].push_back(of_node);
         for (const auto& group : opened->groups) groups[group].emplace(number, use);
         for (const auto& function : opened->functions) functions[function].emplace(number, use);
-        for (const auto& block : opened->blocks) out.blocks[block].push_back(use);
+        for (const auto& block : opened->blocks) out.blocks[block].push_back(of_node);
     }
     TRY(add_functions(groups, functions, paths, out));
     const auto claimed = TRY(claimed_nodes(paths));

@@ -20,9 +20,9 @@ struct OpenNodes {
 };
 /// Programs that have one of these nodes open, under whatever name. `usbfs` where it is known to have claimed an
 /// interface. Block devices count when they are open for writing: udevd, multipathd and others hold or probe disks for
-/// reading. A QEMU says which guest it runs. A mediated node's process is of kind `node`. `own` and its children are
-/// not looked at, and at the block devices of node processes neither. An error where a look would mean that nothing is
-/// open. Costs a walk over all processes' descriptors: not on the loop's thread.
+/// reading. A QEMU says which guest it runs. A process that is named as mediated nodes' are is of kind `node`: whoever
+/// knows their numbers has to look at `pid`. `own` and its children are not looked at. An error where a look would mean
+/// that nothing is open. Costs a walk over all processes' descriptors: not on the loop's thread.
 Result<OpenNodes> read_open_nodes(int own, const KernelPaths& paths = {});
 
 /// The sysfs path of the USB device whose node this is; empty when there is none.

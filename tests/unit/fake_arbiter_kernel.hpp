@@ -51,6 +51,7 @@ struct FakeMachine {
     std::function<void(const Job&)> before_job;
     bool fail_scans = false;
     size_t scans = 0;
+    UseRequest asked;  ///< by the last scan
     bool devices_return_late = false;  ///< after a function's return its devices come only by `plug`
 
     DeviceFacts& put(const usbarb::testing::Plug& what) {
@@ -147,6 +148,7 @@ class FakeKernel final : public ArbiterKernel {
     bool monitoring() const override { return true; }
     void scan(UseRequest request, UseScanner::Done done) override {
         ++machine_.scans;
+        machine_.asked = request;
         if (machine_.during_scan) machine_.during_scan();
         box_->post([this, request = std::move(request), done = std::move(done)] {
             if (machine_.fail_scans) return done(make_error(std::errc::io_error, "no scan"));

@@ -155,6 +155,17 @@ TEST_CASE("a node that is made while use is being looked at stands in the way of
     CHECK(host.machine.jobs.empty());
 }
 
+TEST_CASE("what is used is looked at again when a node has got another process meanwhile") {
+    Host host;
+    NodeProcesses processes{.by_pid = {{811, "web1"}}, .unknown = {}};
+    host->service().set_node_processes([&processes] { return processes; });
+    host.machine.during_scan = [&processes] { processes.by_pid = {{812, "web1"}}; };
+    const size_t scans = host.machine.scans;
+    CHECK(host->claim({"1-1"}, "vm:web1").error.empty());
+    CHECK(host.machine.scans == scans + 2);
+    CHECK(host.machine.asked.processes == processes);
+}
+
 TEST_CASE("when it cannot be found out what is used, nothing is given") {
     Host host;
     host.machine.fail_scans = true;

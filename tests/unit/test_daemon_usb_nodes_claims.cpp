@@ -390,6 +390,10 @@ TEST_CASE("the node's own process is no use that stands in anybody's way") {
     host.start();
     REQUIRE(host.create("token", "1-1").error.empty());
     CHECK(host.usb->devices() == std::map<std::string, std::string>{{"/dev/bus/usb/001/002", "token"}});
+    const auto same = [&] { return NodeProcesses{.by_pid = {{host.started[0], "token"}}, .unknown = {}}; };
+    CHECK(host.usb->processes() == same());
+    REQUIRE(host->call("Explain", {{"target", ArbiterStand::usb("1-3")}}).error.empty());
+    CHECK(host.machine.asked.processes == same());
     host.machine.uses[usbarb::testing::socket(xhci + "/1")] = {
         {.kind = UseKind::node, .text = "behind node 'token'", .pid = 77}};
     const auto explained = host->call("Explain", {{"target", ArbiterStand::usb("1-1")}, {"holder", "vm:web1"}});

@@ -266,7 +266,10 @@ TEST_CASE("block devices that a program may write to") {
     SUBCASE("a node's own process, stord and its children") {
         tree.write(qemu + "/fdinfo/9", "flags:\t02\n");
         tree.write(qemu + "/comm", "stor-node\n");
-        CHECK(opened_by_others(tree, 77).blocks.empty());
+        const auto blocks = opened_by_others(tree, 77).blocks;
+        REQUIRE(blocks.count("sdzzq") == 1);
+        CHECK(use_texts(blocks.at("sdzzq")) == Texts{"node: opened by stor-node (pid 812, guest db)"});
+        CHECK(blocks.at("sdzzq").front().pid == 812);
         tree.write(qemu + "/comm", "qemu\n");
         CHECK(opened_by_others(tree, 812).blocks.empty());
         tree.write(qemu + "/stat", "812 (qemu) S 77 1 1\n");

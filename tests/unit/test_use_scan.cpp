@@ -141,6 +141,40 @@ TEST_CASE("programs that have a disk, a partition or a function open") {
     }
 }
 
+TEST_CASE("a process counts as a node's by its number, not by its name") {
+    const Host host;
+    host.write(host.mountinfo, "");
+    host.remove(host.nvme0n1 + "/holders");
+    const std::string disk = host.disk_of(host.disk_interface + "/host0/target0:0:0/0:0:0:0/block/sdzzq", "8:999");
+    const std::string process = host.proc() + "/812";
+    host.write(process + "/comm", "stor-node\n");
+    host.write(process + "/cmdline", "stor-node");
+    host.write(process + "/stat", "812 (stor-node) S 1 1\n");
+    std::filesystem::create_directories(process + "/fd");
+    std::filesystem::create_symlink("/dev/bus/usb/001/004", process + "/fd/3");
+    std::filesystem::create_symlink("/dev/sdzzq", process + "/fd/4");
+    host.write(process + "/fdinfo/4", "flags:\t0100002\n");
+    const std::string keyboard = "0000:00:14.0/2 ", stick = "0000:00:14.0/5.3 ";
+    const std::string opened = "open opened by stor-node (pid 812)";
+    struct Row {
+        const char* name;
+        NodeProcesses processes;
+        Texts uses;
+    };
+    const Row rows[] = {
+        {"the node over the device", {{{812, "token"}}, {}}, {keyboard + "node behind node 'token'"}},
+        {"another node", {{{812, "web1"}, {813, "token"}}, {}}, {keyboard + opened}},
+        {"no node", {{{813, "token"}}, {}}, {keyboard + opened, stick + opened + " (sdzzq)"}},
+        {"no node, and none has a process", {}, {keyboard + opened, stick + opened + " (sdzzq)"}},
+        {"perhaps it, of which nothing is known yet", {{}, {"token"}}, {keyboard + "node behind node 'token'"}},
+        {"perhaps another", {{}, {"web1"}}, {keyboard + opened}},
+    };
+    for (const auto& row : rows) {
+        CAPTURE(row.name);
+        CHECK(host.scan({.usb_nodes = {{"/dev/bus/usb/001/004", "token"}}, .processes = row.processes}) == row.uses);
+    }
+}
+
 TEST_CASE("what cannot be read fails the look; a kernel without swap has nothing to read") {
     const Host host;
     const auto fails = [&] { return !scan_uses({}, host.use_paths()).has_value(); };

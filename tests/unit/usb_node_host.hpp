@@ -87,6 +87,7 @@ struct UsbNodeHost {
                     REQUIRE(opened.has_value());
                     usb = std::move(*opened);
                     over.service().set_usb_nodes([this] { return usb->devices(); });
+                    over.service().set_node_processes([this] { return usb->processes(); });
                     over.service().set_claim_nodes(*usb);
                 },
             .started = [this](ArbiterStand& over) { start_nodes(over); },
