@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <deque>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <optional>
 #include <set>
@@ -31,6 +32,8 @@ using usbarb::Half;
 using usbarb::Job;
 using usbarb::Use;
 using usbarb::UseKind;
+using Strings = std::vector<std::string>;
+using Actions = std::vector<Action>;
 
 inline const std::string xhci = usbarb::testing::xhci;
 
@@ -51,7 +54,7 @@ struct FakeMachine {
     std::function<void(const Job&)> before_job;
     bool fail_scans = false;
     size_t scans = 0;
-    UseRequest asked;  ///< by the last scan
+    UseRequest asked;                  ///< by the last scan
     bool devices_return_late = false;  ///< after a function's return its devices come only by `plug`
 
     DeviceFacts& put(const usbarb::testing::Plug& what) {
@@ -75,8 +78,8 @@ struct FakeMachine {
         if (found == devices.end() || found->second.interfaces.empty()) return "gone";
         return found->second.interfaces[0].driver;
     }
-    std::vector<Action> actions() const {
-        std::vector<Action> out;
+    Actions actions() const {
+        Actions out;
         for (const auto& job : jobs) out.push_back(job.action);
         return out;
     }
@@ -332,6 +335,23 @@ class ArbiterStand {
     FakeKernel* kernel_ = nullptr;
     std::unique_ptr<control::Server> server_;
     std::unique_ptr<control::AsyncClient> client_;
+};
+
+/// A machine with what is plugged in, and services over it, one after the other.
+struct ArbiterHost {
+    TemporaryFolder folder;
+    FakeMachine machine;
+    std::optional<ArbiterStand> stand;
+
+    explicit ArbiterHost(std::initializer_list<usbarb::testing::Plug> plugged) {
+        for (const auto& one : plugged) machine.put(one);
+    }
+    /// As after the death of the one before.
+    void start(ArbiterOptions options = {.boot_id = "boot-1"}) {
+        stand.reset();
+        stand.emplace(machine, folder.path(), std::move(options));
+    }
+    ArbiterStand* operator->() { return &*stand; }
 };
 
 }  // namespace storctl::test

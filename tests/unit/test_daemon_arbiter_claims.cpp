@@ -4,30 +4,19 @@
 
 using namespace storctl;
 using namespace storctl::test;
-using Strings = std::vector<std::string>;
-using Actions = std::vector<Action>;
 
 namespace {
 
 /// Devices in sockets 1 and 3, a hub in 2 with devices 2.1 and 2.2.
-struct Host {
-    TemporaryFolder folder;
-    FakeMachine machine;
-    std::optional<ArbiterStand> stand;
-
-    Host() {
-        machine.put({.where = xhci + "/1", .serial = "ONE", .address = 2});
-        machine.put({.where = xhci + "/2", .hub = true, .address = 3});
-        machine.put({.where = xhci + "/2.1", .serial = "A", .address = 4});
-        machine.put({.where = xhci + "/2.2", .serial = "B", .address = 5});
-        machine.put({.where = xhci + "/3", .serial = "E", .address = 6});
-        restart();
+struct Host : ArbiterHost {
+    Host()
+        : ArbiterHost({{.where = xhci + "/1", .serial = "ONE", .address = 2},
+                       {.where = xhci + "/2", .hub = true, .address = 3},
+                       {.where = xhci + "/2.1", .serial = "A", .address = 4},
+                       {.where = xhci + "/2.2", .serial = "B", .address = 5},
+                       {.where = xhci + "/3", .serial = "E", .address = 6}}) {
+        start();
     }
-    void restart(ArbiterOptions options = {.boot_id = "boot-1"}) {
-        stand.reset();
-        stand.emplace(machine, folder.path(), std::move(options));
-    }
-    ArbiterStand* operator->() { return &*stand; }
     bool idle() { return stand->stored().empty() && stand->claims().empty(); }
 };
 
@@ -305,7 +294,7 @@ TEST_CASE("a function that cannot be given back stays claimed, releasing, until 
 
 TEST_CASE("a provisional claim ends by itself unless it is confirmed") {
     Host host;
-    host.restart({.settings = {.provisional_timeout = std::chrono::seconds(1)}, .boot_id = "boot-1"});
+    host.start({.settings = {.provisional_timeout = std::chrono::seconds(1)}, .boot_id = "boot-1"});
     const Json provisional{{"provisional", true}, {"origin", "libvirt"}};
     CHECK(host->claim({"1-1"}, "vm:web1", provisional).parameters["claims"][0]["state"] == "provisional");
     REQUIRE(host->claim({"1-3"}, "vm:web2", provisional).error.empty());
@@ -341,7 +330,7 @@ TEST_CASE("an unplugged device's claim is lost, and restored with its drivers of
 
 TEST_CASE("a claim of a device that does not return within the grace period ends") {
     Host host;
-    host.restart({.settings = {.grace = std::chrono::seconds(1)}, .boot_id = "boot-1"});
+    host.start({.settings = {.grace = std::chrono::seconds(1)}, .boot_id = "boot-1"});
     REQUIRE(host->claim({"1-1"}, "vm:web1").error.empty());
     host->unplug("1-1");
     CHECK(host->wait([&] { return host->stored().empty(); }));
@@ -455,7 +444,7 @@ TEST_CASE("a function that could not be given back when its request failed stays
 
 TEST_CASE("a provisional claim whose device is open is taken for confirmed when its time is over") {
     Host host;
-    host.restart({.settings = {.provisional_timeout = std::chrono::seconds(1)}, .boot_id = "boot-1"});
+    host.start({.settings = {.provisional_timeout = std::chrono::seconds(1)}, .boot_id = "boot-1"});
     const Json provisional{{"provisional", true}, {"origin", "libvirt"}, {"keep_drivers", true}};
     REQUIRE(host->claim({"1-1"}, "vm:web1", provisional).error.empty());
     REQUIRE(host->claim({"1-3"}, "vm:web2", provisional).error.empty());

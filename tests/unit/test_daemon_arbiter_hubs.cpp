@@ -7,30 +7,19 @@
 
 using namespace storctl;
 using namespace storctl::test;
-using Strings = std::vector<std::string>;
-using Actions = std::vector<Action>;
 
 namespace {
 
 /// A hub in socket 2 with a device in 2.1 and a hub in 2.4 with a device in 2.4.1; a device in socket 3.
-struct Host {
-    TemporaryFolder folder;
-    FakeMachine machine;
-    std::optional<ArbiterStand> stand;
-
-    Host() {
-        machine.put({.where = xhci + "/2", .hub = true, .address = 3});
-        machine.put({.where = xhci + "/2.1", .serial = "A", .address = 4});
-        machine.put({.where = xhci + "/2.4", .hub = true, .address = 5});
-        machine.put({.where = xhci + "/2.4.1", .serial = "D", .address = 6});
-        machine.put({.where = xhci + "/3", .serial = "E", .address = 7});
-        restart();
+struct Host : ArbiterHost {
+    Host()
+        : ArbiterHost({{.where = xhci + "/2", .hub = true, .address = 3},
+                       {.where = xhci + "/2.1", .serial = "A", .address = 4},
+                       {.where = xhci + "/2.4", .hub = true, .address = 5},
+                       {.where = xhci + "/2.4.1", .serial = "D", .address = 6},
+                       {.where = xhci + "/3", .serial = "E", .address = 7}}) {
+        start();
     }
-    void restart(ArbiterOptions options = {.boot_id = "boot-1"}) {
-        stand.reset();
-        stand.emplace(machine, folder.path(), std::move(options));
-    }
-    ArbiterStand* operator->() { return &*stand; }
     std::vector<Job> jobs_since(size_t first) const {
         return {machine.jobs.begin() + static_cast<ptrdiff_t>(first), machine.jobs.end()};
     }
@@ -293,7 +282,7 @@ TEST_CASE("after a restart rules run for what was plugged in meanwhile only") {
     std::set<std::string> seen{xhci + "/2 /dev/bus/usb/001/003", xhci + "/2.1 /dev/bus/usb/001/004",
                                xhci + "/2.4 /dev/bus/usb/001/005", xhci + "/2.4.1 /dev/bus/usb/001/006",
                                xhci + "/3 /dev/bus/usb/001/007"};
-    host.restart({.boot_id = "boot-1", .seen_plugs = seen});
+    host.start({.boot_id = "boot-1", .seen_plugs = seen});
     CHECK(host->wait([&] { return host->stored() == Strings{xhci + "/1 vm:web1 active done"}; }));
 }
 
@@ -304,10 +293,10 @@ TEST_CASE("rules wait for udev with what an enumeration finds") {
     host.machine.unsettled = {"/sys/1-1"};
     SUBCASE("while stord runs") { REQUIRE(host->kernel().rescan()); }
     SUBCASE("at its start") {
-        host.restart({.boot_id = "boot-1",
-                      .seen_plugs = {xhci + "/2 /dev/bus/usb/001/003", xhci + "/2.1 /dev/bus/usb/001/004",
-                                     xhci + "/2.4 /dev/bus/usb/001/005", xhci + "/2.4.1 /dev/bus/usb/001/006",
-                                     xhci + "/3 /dev/bus/usb/001/007"}});
+        host.start({.boot_id = "boot-1",
+                    .seen_plugs = {xhci + "/2 /dev/bus/usb/001/003", xhci + "/2.1 /dev/bus/usb/001/004",
+                                   xhci + "/2.4 /dev/bus/usb/001/005", xhci + "/2.4.1 /dev/bus/usb/001/006",
+                                   xhci + "/3 /dev/bus/usb/001/007"}});
     }
     // this one's claim would come after the other's
     REQUIRE(host->claim({"1-3"}, "vm:web2").error.empty());

@@ -4,25 +4,18 @@
 
 using namespace storctl;
 using namespace storctl::test;
-using Actions = std::vector<Action>;
 
 namespace {
 
 /// Devices in sockets 1 and 3, a hub in 2 with device 2.1.
-struct Host {
-    TemporaryFolder folder;
-    FakeMachine machine;
-    std::optional<ArbiterStand> stand;
-
-    Host() {
-        machine.put({.where = xhci + "/1", .serial = "ONE", .address = 2});
-        machine.put({.where = xhci + "/2", .hub = true, .address = 3});
-        machine.put({.where = xhci + "/2.1", .serial = "A", .address = 4});
-        machine.put({.where = xhci + "/3", .serial = "E", .address = 6});
-        stand.emplace(machine, folder.path());
+struct Host : ArbiterHost {
+    Host()
+        : ArbiterHost({{.where = xhci + "/1", .serial = "ONE", .address = 2},
+                       {.where = xhci + "/2", .hub = true, .address = 3},
+                       {.where = xhci + "/2.1", .serial = "A", .address = 4},
+                       {.where = xhci + "/3", .serial = "E", .address = 6}}) {
+        start();
     }
-    ArbiterStand* operator->() { return &*stand; }
-
     static Json wanted(const Json& target, Json more = Json::object()) {
         more["target"] = target;
         if (!more.contains("holder")) more["holder"] = "vm:web1";

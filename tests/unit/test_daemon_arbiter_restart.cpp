@@ -9,26 +9,15 @@
 
 using namespace storctl;
 using namespace storctl::test;
-using Strings = std::vector<std::string>;
-using Actions = std::vector<Action>;
 
 namespace {
 
-struct Host {
-    TemporaryFolder folder;
-    FakeMachine machine;
-    std::optional<ArbiterStand> stand;
-
-    Host() {
-        machine.put({.where = xhci + "/1", .serial = "ONE", .address = 2});
-        machine.put({.where = xhci + "/2", .hub = true, .address = 3});
-        machine.put({.where = xhci + "/2.1", .serial = "A", .address = 4});
-        machine.put({.where = xhci + "/3", .serial = "E", .address = 6});
-    }
-    void start(const std::string& boot_id = "boot-1") {
-        stand.reset();
-        stand.emplace(machine, folder.path(), ArbiterOptions{.boot_id = boot_id});
-    }
+struct Host : ArbiterHost {
+    Host()
+        : ArbiterHost({{.where = xhci + "/1", .serial = "ONE", .address = 2},
+                       {.where = xhci + "/2", .hub = true, .address = 3},
+                       {.where = xhci + "/2.1", .serial = "A", .address = 4},
+                       {.where = xhci + "/3", .serial = "E", .address = 6}}) {}
     /// The kernel after a reboot: everything is on the host's drivers.
     void reboot() {
         machine.devices.merge(machine.behind_vfio);
@@ -37,7 +26,6 @@ struct Host {
             for (auto& interface : device.interfaces) interface.driver = "usb-storage";
         }
     }
-    ArbiterStand* operator->() { return &*stand; }
 };
 
 constexpr auto child_folder = "STORCTL_TEST_CRASH_FOLDER";
@@ -93,7 +81,7 @@ TEST_CASE("a reboot ends what libvirt and processes had, and brings about again 
     REQUIRE(host->claim({"1-2.1"}, "proc:77").error.empty());
     host.stand.reset();
     host.reboot();
-    host.start("boot-2");
+    host.start({.boot_id = "boot-2"});
     CHECK(host->wait([&] { return host.machine.driver_of("1-1") == ""; }));
     CHECK(host->claims() == Strings{xhci + "/1 vm:web1 active done"});
     CHECK(host->stored() == Strings{xhci + "/1 vm:web1 active done"});
@@ -107,14 +95,14 @@ TEST_CASE("a controller is passed through again after a reboot, unless the host 
     host.stand.reset();
     host.reboot();
     SUBCASE("free") {
-        host.start("boot-2");
+        host.start({.boot_id = "boot-2"});
         CHECK(host->wait([&] { return host.machine.controllers[xhci].driver == "vfio-pci"; }));
         CHECK(host->release("vm:web1").error.empty());
         CHECK(host.machine.controllers[xhci].driver == "xhci_hcd");
     }
     SUBCASE("in use") {
         host.machine.uses[usbarb::testing::socket(xhci + "/2.1")] = {{.kind = UseKind::swap, .text = "swap (sdb2)"}};
-        host.start("boot-2");
+        host.start({.boot_id = "boot-2"});
         CHECK(host.machine.controllers[xhci].driver == "xhci_hcd");
         CHECK(host->stored() == Strings{xhci + " vm:web1 active failed"});
     }
@@ -137,7 +125,7 @@ TEST_CASE("a claim whose device did not come back with the boot waits for it") {
     REQUIRE(host->claim({"1-1"}, "vm:web1").error.empty());
     host.stand.reset();
     const auto away = host.machine.devices.extract("/sys/1-1");
-    host.start("boot-2");
+    host.start({.boot_id = "boot-2"});
     CHECK(host->stored() == Strings{xhci + "/1 vm:web1 lost done"});
     host->plug({.where = xhci + "/1", .serial = "ONE", .address = 9});
     CHECK(host->wait([&] { return host->stored() == Strings{xhci + "/1 vm:web1 active done"}; }));

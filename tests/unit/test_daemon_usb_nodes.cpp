@@ -5,8 +5,6 @@
 
 using namespace storctl;
 using namespace storctl::test;
-using Strings = std::vector<std::string>;
-using Actions = std::vector<Action>;
 
 TEST_CASE("a node is made together with its claim, and its removal brings the drivers back") {
     UsbNodeHost host;

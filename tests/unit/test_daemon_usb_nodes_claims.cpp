@@ -7,8 +7,6 @@
 using namespace storctl;
 using namespace storctl::test;
 using namespace std::chrono_literals;
-using Strings = std::vector<std::string>;
-using Actions = std::vector<Action>;
 
 namespace {
 
