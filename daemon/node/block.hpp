@@ -42,6 +42,8 @@ struct BlockRequest : IoCompletion {
         continuation(context, *this, result);
     }
 
+    // Of the reactor, for a request of another thread.
+    uint64_t submitted_ns = 0;
     // Of the backing layer while it has the request: itself, and how far a short transfer has come.
     void* backing_layer = nullptr;
     uint64_t transferred = 0;
@@ -54,7 +56,7 @@ struct BlockRequest : IoCompletion {
         Continuation continuation;
         void* context;
     };
-    std::array<Step, 4> continuations_{};  // one per layer
+    std::array<Step, 6> continuations_{};  // one per layer, front end included
     uint8_t depth_ = 0;
 };
 

@@ -48,18 +48,24 @@ Json to_json(const Description& description) {
             {"proposed", reservations_or_null(description.proposed)}};
 }
 
-Json to_json(const NodeStats& stats) {
+Json to_json(const NodeStats& stats, const OperationStats& more_reads) {
+    static const OperationStats none;
     Json operations = Json::array();
     for (const auto& row : EnumNames<BlockOp>::table) {
         const OperationStats& operation = stats.of(row.value);
+        const OperationStats& more = row.value == BlockOp::read ? more_reads : none;
+        const auto sum = [&](Counter OperationStats::*counter) {
+            return (operation.*counter).get() + (more.*counter).get();
+        };
         Json latency = Json::array();
-        for (const Counter& bucket : operation.latency) latency.push_back(bucket.get());
+        for (size_t i = 0; i < latency_buckets; ++i)
+            latency.push_back(operation.latency[i].get() + more.latency[i].get());
         operations.push_back({{"operation", std::string(row.name)},
-                              {"operations", operation.operations.get()},
-                              {"bytes", operation.bytes.get()},
-                              {"errors", operation.errors.get()},
-                              {"in_flight", operation.in_flight.get()},
-                              {"latency_total_ns", operation.latency_total_ns.get()},
+                              {"operations", sum(&OperationStats::operations)},
+                              {"bytes", sum(&OperationStats::bytes)},
+                              {"errors", sum(&OperationStats::errors)},
+                              {"in_flight", sum(&OperationStats::in_flight)},
+                              {"latency_total_ns", sum(&OperationStats::latency_total_ns)},
                               {"latency_ns", std::move(latency)}});
     }
     return {{"refused_opens", stats.refused_opens.get()}, {"operations", std::move(operations)}};

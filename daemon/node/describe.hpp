@@ -32,7 +32,7 @@ struct Description {
 
 nlohmann::json to_json(const Description& description);
 nlohmann::json to_json(const std::vector<Opener>& openers);
-/// refused_opens and operations of a Stat.
-nlohmann::json to_json(const NodeStats& stats);
+/// refused_opens and operations of a Stat. `more_reads`: counted elsewhere.
+nlohmann::json to_json(const NodeStats& stats, const OperationStats& more_reads);
 
 }  // namespace storctl::node

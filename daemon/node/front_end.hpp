@@ -7,6 +7,7 @@
 
 #include "daemon/node/block.hpp"
 #include "daemon/node/open_table.hpp"
+#include "daemon/node/scsi_unit.hpp"
 #include "daemon/node/stats.hpp"
 
 namespace storctl::node {
@@ -17,8 +18,11 @@ struct NodeContext {
     BlockLayer& top;  ///< the uppermost layer
     OpenTable& opens;
     NodeStats& stats;
+    ScsiUnit& unit;
     std::string name;
+    std::string host;  ///< first half of an initiator's name
     uint64_t size_bytes = 0;
+    uint32_t block_bytes = 512;  ///< logical block of the disk
     bool read_only = false;
     std::function<void()> on_opens_changed;
 };

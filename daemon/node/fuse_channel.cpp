@@ -83,7 +83,7 @@ void FuseChannel::allocate_slots() {
     void* memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     memory_ = {static_cast<std::byte*>(memory), [](std::byte* start) { ::munmap(start, bytes); }};
-    slots_.resize(fuse_slots);
+    slots_ = std::vector<FuseSlot>(fuse_slots);
     for (size_t i = fuse_slots; i-- > 0;) {
         FuseSlot& slot = slots_[i];
         slot.channel = this;

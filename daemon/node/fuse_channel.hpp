@@ -18,6 +18,7 @@
 
 #include "base/io_ring.hpp"
 #include "daemon/node/block.hpp"
+#include "daemon/node/scsi/range_locks.hpp"
 
 struct fuse_session;
 
@@ -44,6 +45,7 @@ struct FuseSlot {
 
     // Of the front end while it works on the request.
     BlockRequest block;
+    scsi::RangeLocks::Hold blocks;  ///< that the request has entered
     uint64_t started_ns = 0;
     void* front_end = nullptr;
 

@@ -8,6 +8,7 @@
 
 #include "base/log.hpp"
 #include "daemon/node/holder.hpp"
+#include "daemon/node/initiator.hpp"
 
 namespace storctl::node {
 namespace {
@@ -53,6 +54,7 @@ void FuseFile::handle(FuseSlot& slot) {
 }
 
 void FuseFile::submit(FuseSlot& slot, BlockOp op, uint64_t offset, uint64_t length, std::byte* data, bool fua) {
+    if (op != BlockOp::flush && node_.unit.reserved() && refused(slot, op)) return channel_.reply_error(slot, EBADE);
     node_.stats.of(op).begin();
     slot.started_ns = node_.ring.turn_time_ns();
     BlockRequest& request = slot.block;
@@ -63,7 +65,32 @@ void FuseFile::submit(FuseSlot& slot, BlockOp op, uint64_t offset, uint64_t leng
     request.data = data;
     request.then(&FuseFile::block_done, &slot);
     slot.front_end = this;
+    if (enters_ && op != BlockOp::flush && !enter(slot)) return;
     node_.top.submit(request);
+}
+
+/// Whose open it is has its place in the reservation; an open that we have no name for has none.
+bool FuseFile::refused(FuseSlot& slot, BlockOp op) const {
+    const auto handle = slot.body<fuse_read_in>().fh;  // the first member of every structure with a handle
+    const auto found = nexuses_.find(handle);
+    return node_.unit.refuses(found == nexuses_.end() ? nullptr : found->second.get(), changes_data(op));
+}
+
+/// False: it goes on by `entered`.
+bool FuseFile::enter(FuseSlot& slot) {
+    const uint32_t block_bytes = node_.block_bytes;
+    slot.blocks.first = slot.block.offset / block_bytes;
+    slot.blocks.end = (slot.block.offset + slot.block.length + block_bytes - 1) / block_bytes;
+    slot.blocks.owner = &slot;
+    slot.blocks.granted = &FuseFile::entered;
+    return node_.unit.enter(slot.blocks);
+}
+
+/// Called on whichever thread the way was cleared.
+void FuseFile::entered(scsi::RangeLocks::Hold& hold) {
+    auto& slot = *static_cast<FuseSlot*>(hold.owner);
+    auto& self = *static_cast<FuseFile*>(slot.front_end);
+    self.node_.ring.post([&self, &slot] { self.node_.top.submit(slot.block); });
 }
 
 void FuseFile::block_done(void* context, BlockRequest& request, int64_t result) {
@@ -71,6 +98,7 @@ void FuseFile::block_done(void* context, BlockRequest& request, int64_t result) 
     auto& self = *static_cast<FuseFile*>(slot.front_end);
     const uint64_t took = self.node_.ring.turn_time_ns() - slot.started_ns;
     self.node_.stats.of(request.op).end(result, request.length, took);
+    if (self.enters_ && request.op != BlockOp::flush) self.node_.unit.leave(slot.blocks);
     if (result < 0) return self.channel_.reply_error(slot, static_cast<int>(-result));
     switch (request.op) {
         case BlockOp::read:
@@ -143,6 +171,12 @@ void FuseFile::open(FuseSlot& slot) {
                         format_time(decision.blocker->since));
             return channel_.reply_error(slot, EBUSY);
     }
+    if (auto nexus = node_.unit.attach(initiator_of(asking.pid, node_.host))) {
+        nexuses_[decision.handle] = *std::move(nexus);
+    } else {
+        log::warning("node {}: '{}' (pid {}) has no part in reservations: {}", node_.name, asking.program, asking.pid,
+                     nexus.error().message());
+    }
     node_.on_opens_changed();
     channel_.reply(slot, fuse_open_out{.fh = decision.handle,
                                        .open_flags = FOPEN_DIRECT_IO | parallel_direct_writes | no_flush,
@@ -150,7 +184,9 @@ void FuseFile::open(FuseSlot& slot) {
 }
 
 void FuseFile::release(FuseSlot& slot) {
-    node_.opens.release(slot.body<fuse_release_in>().fh);
+    const uint64_t handle = slot.body<fuse_release_in>().fh;
+    node_.opens.release(handle);
+    nexuses_.erase(handle);
     node_.on_opens_changed();
     channel_.reply_error(slot, 0);
 }

@@ -4,6 +4,11 @@
 // A disk has a fixed size: O_TRUNC is ignored, as on a block device; ftruncate to another size is EINVAL; writing
 // behind the end is ENOSPC. Nothing is cached in the kernel (FOPEN_DIRECT_IO), so O_DSYNC and RWF_DSYNC arrive only in
 // a write's flags.
+//
+// What is reserved for others by SCSI (daemon/node/scsi_unit.hpp) fails with EBADE, as on a block device of the kernel.
+// While SCSI commands may come, each request enters its blocks.
+
+#include <map>
 
 #include "daemon/node/front_end.hpp"
 #include "daemon/node/fuse_channel.hpp"
@@ -13,7 +18,11 @@ namespace storctl::node {
 class FuseFile : public FrontEnd {
  public:
     FuseFile(NodeContext& context, FuseChannel& channel, unsigned file_index, std::function<void()> on_closed)
-        : node_(context), channel_(channel), file_index_(file_index), on_closed_(std::move(on_closed)) {}
+        : node_(context),
+          channel_(channel),
+          file_index_(file_index),
+          on_closed_(std::move(on_closed)),
+          enters_(context.unit.commands_expected()) {}
 
     void serve() override;
     void stop_receiving() override { channel_.stop_receiving(); }
@@ -36,6 +45,9 @@ class FuseFile : public FrontEnd {
     void set_attributes(FuseSlot& slot);
     void file_system_status(FuseSlot& slot);
     void submit(FuseSlot& slot, BlockOp op, uint64_t offset, uint64_t length, std::byte* data, bool fua);
+    bool refused(FuseSlot& slot, BlockOp op) const;
+    bool enter(FuseSlot& slot);
+    static void entered(scsi::RangeLocks::Hold& hold);
     static void block_done(void* context, BlockRequest& request, int64_t result);
     void reply_attributes(FuseSlot& slot);
 
@@ -44,6 +56,8 @@ class FuseFile : public FrontEnd {
     unsigned file_index_;
     std::function<void()> on_closed_;
     Ownership ownership_;
+    std::map<uint64_t, std::shared_ptr<scsi::Nexus>> nexuses_;  // by the open's handle
+    const bool enters_;
 };
 
 }  // namespace storctl::node

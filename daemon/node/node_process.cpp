@@ -10,6 +10,7 @@
 
 #include "base/file.hpp"
 #include "base/log.hpp"
+#include "daemon/node/disk_facts.hpp"
 #include "daemon/node/end_watch.hpp"
 #include "daemon/node/loop_leftovers.hpp"
 
@@ -33,8 +34,10 @@ Result<std::unique_ptr<NodeProcess>> NodeProcess::start(EventLoop& loop, Spec sp
     process->control_ = TRY(NodeControl::claim(loop, process->spec_));
     detach_loop_leftovers(process->spec_.mount_path);
     TRY(process->open_backing());
+    TRY(process->make_unit());
     TRY(process->start_reactor());
     TRY(process->attach_loop());
+    TRY(process->start_sg());
     TRY(process->control_->serve(process->handlers()));
     process->check_timer_ =
         TRY(loop.add_timer(check_interval, check_priority, [raw = process.get()] { raw->check_backing(); }));
@@ -78,6 +81,36 @@ Result<void> NodeProcess::open_backing() {
     return {};
 }
 
+Result<void> NodeProcess::make_unit() {
+    const bool read_only = spec_.open == OpenPolicy::read_only;
+    DiskFacts facts;
+    if (backing_) {
+        facts = disk_facts(*backing_, read_only);
+    } else {
+        facts.geometry = {.blocks = size_bytes_ / logical_block_bytes_,
+                          .block_bytes = logical_block_bytes_,
+                          .physical_block_bytes = logical_block_bytes_,
+                          .read_only = read_only,
+                          .write_cache = true};
+        facts.limits.transfer_bytes = facts.limits.optimal_transfer_bytes = sg_transfer_limit();
+    }
+    unit_ = TRY(ScsiUnit::make({.identity = complete(spec_.identity, spec_.name),
+                                .geometry = facts.geometry,
+                                .limits = facts.limits,
+                                .reservations = spec_.reservations},
+                               [this, &mailbox = *mailbox_] { mailbox.post([this] { control_->changed(); }); }));
+    if (spec_.sg) unit_->expect_commands();
+    view_backing();
+    return {};
+}
+
+void NodeProcess::view_backing() {
+    if (!backing_) return unit_->set_view(nullptr);
+    auto view = BackingView::map(*backing_);
+    if (!view) log::notice("node {}: {}; reads are copied once more", spec_.name, view.error().message());
+    unit_->set_view(view ? *std::move(view) : nullptr);
+}
+
 Result<void> NodeProcess::start_reactor() {
     const bool read_only = spec_.open == OpenPolicy::read_only;
     auto channel = TRY(FuseChannel::mount(spec_.mount_path, spec_.name, read_only));
@@ -107,7 +140,8 @@ Result<void> NodeProcess::start_reactor() {
             },
     };
     reactor_ = TRY(Reactor::start(spec_, std::move(channel), backing_ ? backing_->fd() : -1, geometry(), read_only,
-                                  std::move(listener)));
+                                  *unit_, std::move(listener)));
+    unit_->connect([port = reactor_->port()](BlockRequest& request) { return port->submit(request); });
     struct stat status {};
     if (::stat(spec_.mount_path.c_str(), &status) != 0) {
         return errno_error(fmt::format("cannot look at '{}', just mounted", spec_.mount_path));
@@ -123,6 +157,32 @@ Result<void> NodeProcess::attach_loop() {
                                           .block_bytes = logical_block_bytes_,
                                           .read_only = spec_.open == OpenPolicy::read_only}));
     loop_device_.emplace(std::move(device));
+    return {};
+}
+
+/// Not asked for by name, it is left out where it cannot be had.
+Result<void> NodeProcess::start_sg() {
+    if (!spec_.sg) return {};
+    auto started = SgServer::start({.name = spec_.name,
+                                    .device_name = spec_.sg->device_name,
+                                    .major = spec_.sg->major,
+                                    .minor = spec_.sg->minor,
+                                    .host = spec_.host,
+                                    .read_only = spec_.open == OpenPolicy::read_only},
+                                   unit_, reactor_->port(), [this, &mailbox = *mailbox_] {
+                                       mailbox.post([this] {
+                                           log::error("node {}: the connection of '{}' was ended from outside, ending",
+                                                      spec_.name, sg_ ? sg_->path() : spec_.sg->device_name);
+                                           loop_.exit(1);
+                                       });
+                                   });
+    if (started) {
+        sg_ = *std::move(started);
+        return {};
+    }
+    if (spec_.sg->required) return std::move(started).error();
+    message_ = fmt::format("without its SCSI device: {}", started.error().message());
+    log::warning("node {} goes on {}", spec_.name, message_);
     return {};
 }
 
@@ -147,6 +207,7 @@ void NodeProcess::lose_backing(const std::string& why) {
     // the descriptor is closed only when the kernel has ended every operation on it
     auto held = std::make_shared<Backing>(std::move(*backing_));
     backing_.reset();
+    view_backing();
     reactor_->take_backing_away(
         [this, held, &mailbox = *mailbox_] { mailbox.post([this, held] { losing_ = false; }); });
     control_->changed();
@@ -181,6 +242,8 @@ Result<void> NodeProcess::reopen(const std::string& path) {
         return given;
     }
     message_.clear();
+    unit_->resize(size_bytes_);
+    view_backing();
     sync_loop_size();
     log::notice("node {}: '{}' is back, serving again", spec_.name, path);
     control_->changed();
@@ -200,6 +263,8 @@ void NodeProcess::refresh_size() {
                                       usable));
         size_bytes_ = usable;
         reactor_->set_size(usable);
+        unit_->resize(usable);
+        view_backing();
         control_->changed();
     }
     sync_loop_size();
@@ -236,6 +301,7 @@ std::vector<Opener> NodeProcess::stop(bool force) {
     // No new opens, then the answers to what is in flight, then the end of the connection (in the destructors). The
     // control socket goes last, so that stord sees the end only when the mount is gone.
     loop_device_.reset();
+    sg_.reset();
     reactor_->unmount();
     reactor_.reset();
     loop_.exit(0);
@@ -254,15 +320,24 @@ Description NodeProcess::description() const {
                     .forms = {{"fuse", spec_.mount_path}},
                     .openers = openers_};
     if (loop_device_) out.forms.push_back({"loop", spec_.loop_link});
+    if (sg_) out.forms.push_back({"sg", sg_->path()});
+    out.reservations = unit_->reservations();
+    out.proposed = unit_->proposed();
     return out;
 }
 
 NodeControl::Handlers NodeProcess::handlers() {
     return {.describe = [this] { return description(); },
-            .stats = [this] { return to_json(reactor_->stats()); },
+            .stats = [this] { return to_json(reactor_->stats(), unit_->reads_in_place()); },
             .reopen = [this](const std::string& path) { return reopen(path); },
             .refresh = [this] { check_backing(); },
-            .stop = [this](bool force) { return stop(force); }};
+            .stop = [this](bool force) { return stop(force); },
+            .set_reservations =
+                [this](scsi::ReservationState state, const std::optional<std::string>& error) {
+                    auto settled = unit_->settle(std::move(state), error);
+                    if (settled) control_->changed();
+                    return settled;
+                }};
 }
 
 }  // namespace storctl::node

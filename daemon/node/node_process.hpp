@@ -1,5 +1,6 @@
 #pragma once
 // The control thread of a stor-node process: opens the backing, mounts, starts the reactor, attaches the loop device,
+// starts the SCSI server,
 // serves io.storctl.NodeProcess, watches the backing's size and presence, and ends all of it in order.
 
 #include <atomic>
@@ -15,6 +16,8 @@
 #include "daemon/node/loop_device.hpp"
 #include "daemon/node/node_control.hpp"
 #include "daemon/node/reactor.hpp"
+#include "daemon/node/scsi_unit.hpp"
+#include "daemon/node/sg_server.hpp"
 #include "daemon/node/spec.hpp"
 
 namespace storctl::node {
@@ -34,9 +37,12 @@ class NodeProcess {
 
     Result<Backing> open_with_patience() const;
     Result<void> open_backing();
+    Result<void> make_unit();
     Result<void> start_reactor();
+    Result<void> start_sg();
     Result<void> attach_loop();
     Reactor::Geometry geometry() const;
+    void view_backing();
 
     void check_backing();
     void lose_backing(const std::string& why);
@@ -60,7 +66,9 @@ class NodeProcess {
     uint32_t logical_block_bytes_ = 512;
     std::string message_;
     std::vector<Opener> openers_;
+    std::shared_ptr<ScsiUnit> unit_;
     std::unique_ptr<Reactor> reactor_;
+    std::unique_ptr<SgServer> sg_;
     std::optional<LoopDevice> loop_device_;
     EventSource check_timer_;
 };

@@ -32,7 +32,7 @@ void protect_from_memory_pressure() {
 }  // namespace
 
 Reactor::Reactor(const Spec& spec, std::unique_ptr<FuseChannel> channel, std::unique_ptr<IoRing> ring,
-                 Geometry geometry, bool read_only, ReactorListener listener)
+                 Geometry geometry, bool read_only, ScsiUnit& unit, ReactorListener listener)
     : listener_(std::move(listener)),
       ring_(std::move(ring)),
       channel_(std::move(channel)),
@@ -43,17 +43,22 @@ Reactor::Reactor(const Spec& spec, std::unique_ptr<FuseChannel> channel, std::un
                .top = alignment_,
                .opens = opens_,
                .stats = stats_,
+               .unit = unit,
                .name = spec.name,
+               .host = spec.host,
                .size_bytes = geometry.size_bytes,
+               .block_bytes = unit.geometry().block_bytes,
                .read_only = read_only,
-               .on_opens_changed = [this] { listener_.opens_changed(opens_.openers()); }} {
+               .on_opens_changed = [this] { listener_.opens_changed(opens_.openers()); }},
+      port_(std::make_shared<ReactorPort>(*this)) {
     front_ends_.push_back(
         std::make_unique<FuseFile>(context_, *channel_, fuse_file_index, [this] { listener_.closed(); }));
     backing_.on_device_error([this](int error_number) { listener_.device_error(error_number); });
 }
 
 Result<std::unique_ptr<Reactor>> Reactor::start(const Spec& spec, std::unique_ptr<FuseChannel> channel, int backing_fd,
-                                                Geometry geometry, bool read_only, ReactorListener listener) {
+                                                Geometry geometry, bool read_only, ScsiUnit& unit,
+                                                ReactorListener listener) {
     auto ring = TRY(IoRing::create(ring_entries, spec.poll_limit_us * 1000));
     // before the ring learns of the descriptor: Linux 6.1 looks at O_NONBLOCK only when it is registered, and then
     // answers every read with EAGAIN
@@ -61,7 +66,7 @@ Result<std::unique_ptr<Reactor>> Reactor::start(const Spec& spec, std::unique_pt
     const std::array<int, 2> files{channel->fd(), backing_fd};
     TRY(ring->register_files(files));
     std::unique_ptr<Reactor> reactor(
-        new Reactor(spec, std::move(channel), std::move(ring), geometry, read_only, std::move(listener)));
+        new Reactor(spec, std::move(channel), std::move(ring), geometry, read_only, unit, std::move(listener)));
     reactor->backing_.set_away(backing_fd < 0);
     std::promise<Result<void>> started;
     auto outcome = started.get_future();
@@ -76,6 +81,7 @@ Result<std::unique_ptr<Reactor>> Reactor::start(const Spec& spec, std::unique_pt
 }
 
 Reactor::~Reactor() {
+    port_->disconnect();
     if (!thread_.joinable()) return;
     ring_->post([this] {
         stopping_ = true;
@@ -94,7 +100,7 @@ void Reactor::run() {
 }
 
 size_t Reactor::in_flight() const {
-    size_t sum = backing_.in_flight();
+    size_t sum = backing_.in_flight() + ported_;
     for (const auto& front_end : front_ends_) sum += front_end->in_flight();
     return sum;
 }
@@ -159,5 +165,71 @@ void Reactor::open_again() {
 }
 
 void Reactor::unmount() { channel_->unmount(); }
+
+// ---- requests of other threads
+
+/// `request` has the continuation of whoever it came from; ours is above the layers' and below that.
+void Reactor::carry_out(BlockRequest& request) {
+    stats_.of(request.op).begin();
+    request.submitted_ns = ring_->turn_time_ns();
+    request.then(&Reactor::ported_done, this);
+    context_.top.submit(request);
+}
+
+void Reactor::ported_done(void* context, BlockRequest& request, int64_t result) {
+    auto& self = *static_cast<Reactor*>(context);
+    self.stats_.of(request.op).end(result, request.length, self.ring_->turn_time_ns() - request.submitted_ns);
+    self.ported_.fetch_sub(1);
+    request.finish(result);
+}
+
+/// The answer is awaited without the lock: the reactor itself may be on its way into `submit`.
+OpenDecision ReactorPort::open(Opener opener) {
+    std::promise<OpenDecision> answer;
+    auto decided = answer.get_future();
+    const bool posted = post([&](Reactor& reactor) {
+        auto decision = reactor.opens_.open(std::move(opener));
+        if (decision.verdict == OpenVerdict::granted) {
+            reactor.context_.on_opens_changed();
+        } else {
+            reactor.stats_.refused_opens.add(1);
+        }
+        answer.set_value(std::move(decision));
+    });
+    if (!posted) return {.verdict = OpenVerdict::closed, .handle = 0, .blocker = {}};
+    return decided.get();
+}
+
+void ReactorPort::release(uint64_t handle) {
+    post([handle](Reactor& reactor) {
+        reactor.opens_.release(handle);
+        reactor.context_.on_opens_changed();
+    });
+}
+
+/// What is posted is run: the reactor does not end before.
+bool ReactorPort::post(std::function<void(Reactor&)> work) {
+    const std::scoped_lock lock(mutex_);
+    if (reactor_ == nullptr) return false;
+    reactor_->ported_.fetch_add(1);
+    reactor_->ring_->post([reactor = reactor_, work = std::move(work)] {
+        work(*reactor);
+        reactor->ported_.fetch_sub(1);
+    });
+    return true;
+}
+
+bool ReactorPort::submit(BlockRequest& request) {
+    const std::scoped_lock lock(mutex_);
+    if (reactor_ == nullptr) return false;
+    reactor_->ported_.fetch_add(1);
+    reactor_->ring_->post([reactor = reactor_, &request] { reactor->carry_out(request); });
+    return true;
+}
+
+void ReactorPort::disconnect() {
+    const std::scoped_lock lock(mutex_);
+    reactor_ = nullptr;
+}
 
 }  // namespace storctl::node

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
@@ -26,6 +27,25 @@ struct ReactorListener {
     std::function<void()> closed;  ///< the FUSE connection ended (unmounted or aborted from outside)
 };
 
+class Reactor;
+
+/// What other threads may ask of a reactor as long as there is one. Not from the reactor's own thread.
+class ReactorPort {
+ public:
+    explicit ReactorPort(Reactor& reactor) : reactor_(&reactor) {}
+    OpenDecision open(Opener opener);
+    void release(uint64_t handle);
+    /// Has it carried out by the layers, later; its continuation runs on the reactor's thread. Also from that thread.
+    /// False: there is no reactor any more.
+    bool submit(BlockRequest& request);
+    void disconnect();
+
+ private:
+    bool post(std::function<void(Reactor&)> work);
+    std::mutex mutex_;  // guards reactor_
+    Reactor* reactor_;
+};
+
 class Reactor {
  public:
     struct Geometry {
@@ -35,7 +55,7 @@ class Reactor {
     /// `backing_fd` -1: start with the backing away. The reactor owns the descriptor's place in the ring, not the
     /// descriptor.
     static Result<std::unique_ptr<Reactor>> start(const Spec& spec, std::unique_ptr<FuseChannel> channel,
-                                                  int backing_fd, Geometry geometry, bool read_only,
+                                                  int backing_fd, Geometry geometry, bool read_only, ScsiUnit& unit,
                                                   ReactorListener listener);
     /// Ends the thread when what is in flight has been answered, however long that takes.
     ~Reactor();
@@ -51,12 +71,16 @@ class Reactor {
     /// Lets nobody in any more and unmounts; open files go on until the process ends.
     void unmount();
     const NodeStats& stats() const { return stats_; }
+    std::shared_ptr<ReactorPort> port() const { return port_; }
 
  private:
     Reactor(const Spec& spec, std::unique_ptr<FuseChannel> channel, std::unique_ptr<IoRing> ring, Geometry geometry,
-            bool read_only, ReactorListener listener);
+            bool read_only, ScsiUnit& unit, ReactorListener listener);
+    friend class ReactorPort;
     void run();
     void after_batch();
+    void carry_out(BlockRequest& request);
+    static void ported_done(void* context, BlockRequest& request, int64_t result);
     /// Runs `work` on the reactor's thread and waits for it.
     template <class Work>
     auto on_reactor(Work work);
@@ -71,6 +95,8 @@ class Reactor {
     AlignmentLayer alignment_;
     NodeContext context_;
     std::vector<std::unique_ptr<FrontEnd>> front_ends_;
+    std::shared_ptr<ReactorPort> port_;
+    std::atomic<size_t> ported_{0};       // what other threads have posted and is not done
     std::function<void()> when_drained_;  // of take_backing_away
     bool stopping_ = false;
     std::thread thread_;

@@ -329,9 +329,8 @@ TEST_CASE("what is left after a loss of power") {
     CHECK(again.attach("a")->standing() == Standing::holder);
     CHECK(again.attach("b")->standing() == Standing::registered);
     CHECK(again.attach("x")->standing() == Standing::unregistered);
-    const auto stranger = again.attach("x");
-    CHECK(again.unit->refuses(*stranger, Access::changes));
-    CHECK_FALSE(again.unit->refuses(*stranger, Access::reads));
+    CHECK(again.unit->refuses(Standing::unregistered, Access::changes));
+    CHECK_FALSE(again.unit->refuses(Standing::unregistered, Access::reads));
 }
 
 TEST_CASE("stored states that do not hold together are refused") {

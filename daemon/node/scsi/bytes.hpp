@@ -13,6 +13,8 @@ namespace storctl::node::scsi {
 using Bytes = std::vector<uint8_t>;
 using ByteView = std::span<const uint8_t>;
 
+inline constexpr size_t longest_cdb = 260;  ///< SPC-5: one of variable length
+
 inline ByteView octets(std::span<const std::byte> data) {
     return {reinterpret_cast<const uint8_t*>(data.data()), data.size()};
 }

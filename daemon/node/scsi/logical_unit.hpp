@@ -65,9 +65,9 @@ class LogicalUnit {
     const ReservationState& reservations() const { return reservations_; }
     const Geometry& geometry() const { return geometry_; }
     const ModeValues& mode() const { return mode_; }
-    /// Whether I/O of that nexus on another path to the disk runs into a reservation.
-    bool refuses(const Nexus& nexus, Access access) const {
-        return conflicts(reservations_.type, nexus.standing(), access);
+    /// Whether I/O on another path to the disk, of somebody who stands like that, runs into a reservation.
+    bool refuses(Standing standing, Access access) const {
+        return conflicts(reservations_.type, standing, access);
     }
 
  private:
