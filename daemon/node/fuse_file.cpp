@@ -1,5 +1,8 @@
 #include "daemon/node/fuse_file.hpp"
 
+#include <system_error>
+#include <thread>
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/falloc.h>
@@ -171,16 +174,31 @@ void FuseFile::open(FuseSlot& slot) {
                         format_time(decision.blocker->since));
             return channel_.reply_error(slot, EBUSY);
     }
-    if (auto nexus = node_.unit.attach(initiator_of(asking.pid, node_.host))) {
-        nexuses_[decision.handle] = *std::move(nexus);
-    } else {
-        log::warning("node {}: '{}' (pid {}) has no part in reservations: {}", node_.name, asking.program, asking.pid,
-                     nexus.error().message());
-    }
     node_.on_opens_changed();
-    channel_.reply(slot, fuse_open_out{.fh = decision.handle,
-                                       .open_flags = FOPEN_DIRECT_IO | parallel_direct_writes | no_flush,
-                                       .padding = 0});
+    // Who it is stands in the process's own memory, and to read that may take as long as this node takes for what the
+    // process is just having brought in: not on this thread.
+    const auto identify = [this, &slot, asking, handle = decision.handle] {
+        auto nexus = node_.unit.attach(initiator_of(asking.pid, node_.host));
+        if (!nexus) {
+            log::warning("node {}: '{}' (pid {}) has no part in reservations: {}", node_.name, asking.program,
+                         asking.pid, nexus.error().message());
+        }
+        node_.ring.post([this, &slot, handle, nexus = nexus ? *std::move(nexus) : nullptr] {
+            if (nexus != nullptr) nexuses_[handle] = nexus;
+            opened(slot, handle);
+        });
+    };
+    try {
+        std::thread(identify).detach();
+    } catch (const std::system_error&) {
+        opened(slot, decision.handle);  // too many threads: without a part in reservations
+    }
+}
+
+void FuseFile::opened(FuseSlot& slot, uint64_t handle) {
+    channel_.reply(
+        slot,
+        fuse_open_out{.fh = handle, .open_flags = FOPEN_DIRECT_IO | parallel_direct_writes | no_flush, .padding = 0});
 }
 
 void FuseFile::release(FuseSlot& slot) {

@@ -41,6 +41,7 @@ class FuseFile : public FrontEnd {
     void flush(FuseSlot& slot);
     void allocate(FuseSlot& slot);
     void open(FuseSlot& slot);
+    void opened(FuseSlot& slot, uint64_t handle);
     void release(FuseSlot& slot);
     void set_attributes(FuseSlot& slot);
     void file_system_status(FuseSlot& slot);
