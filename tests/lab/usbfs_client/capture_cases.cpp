@@ -78,6 +78,7 @@ void capture_cases(const std::string& path) {
     report("capture.setting", outcome(node.call(USBDEVFS_SETINTERFACE, &setting)));
     in_flight(node, "capture", 8, 192);
     in_flight(node, "capture.large", 32, 1024);
+    in_flight(node, "capture.large_again", 32, 1000);  // buffers that have held something else
     in_flight(node, "capture.most_packets", 128, 96);
     refused(node);
     cancelled(node);
