@@ -1,20 +1,105 @@
 """What the lab's tests of SCSI generic nodes share. Standard library only."""
 
 import glob
+import json
 import os
 import pathlib
 import shutil
+import signal
+import socket
 import subprocess
+import threading
 
-from lab_test import BUILD, check, fail, run, until
+from lab_test import BUILD, PATIENCE, check, fail, run, until
 
 CLIENT = BUILD / 'tests/lab/sg_client/sg_client'
 MACHINE = pathlib.Path('/run/machine/qemu-system-x86_64')
 BLOCK = 512
 
 
+class Keeper(threading.Thread):
+    """What stord does for a node's reservations: each that it proposes is as good as stored at once."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.path = path
+
+    def run(self):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.path)
+            ask(connection, 'Watch', more=True)
+            for said in answers(connection):
+                proposed = said['parameters']['description']['proposed']
+                if proposed is not None:
+                    call(self.path, 'SetReservations', reservations=proposed, error=None)
+
+
+def ask(connection, method, more=False, **parameters):
+    message = {'method': f'io.storctl.NodeProcess.{method}', 'parameters': parameters} | ({'more': True} if more else {})
+    connection.sendall(json.dumps(message).encode() + b'\0')
+
+
+def answers(connection):
+    """Until the other side closes."""
+    heard = b''
+    while piece := connection.recv(1 << 16):
+        heard += piece
+        while b'\0' in heard:
+            message, heard = heard.split(b'\0', 1)
+            yield json.loads(message)
+
+
+def call(path, method, **parameters):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(path)
+        ask(connection, method, **parameters)
+        answer = next(answers(connection), None)
+    check(answer is not None and 'error' not in answer, f'{method}: {answer}')
+    return answer['parameters']
+
+
+class LoneNode:
+    """A node with the form without stord: stor-node with a specification of its own."""
+
+    _minors = iter(range(40000, 40100))
+
+    def __init__(self, name, device, prefix=()):
+        self.path, self.file, self.socket = f'/dev/storctl/sg/{name}', f'/run/{name}/file', f'/run/{name}/socket'
+        self.prefix = prefix
+        os.mkdir(f'/run/{name}')
+        spec = pathlib.Path(f'/run/{name}/spec.json')
+        spec.write_text(json.dumps({
+            'version': 1, 'name': name, 'kind': 'block', 'backing_path': device, 'control_socket': self.socket, 'mount_path': self.file,
+            'open': 'shared', 'host': 'lab',
+            'sg': {'device_name': f'storctl/sg/{name}', 'major': 21, 'minor': next(self._minors), 'required': True}}), encoding='ascii')
+        self.log = pathlib.Path(f'/run/{name}/log')
+        with self.log.open('wb') as log:
+            self.process = subprocess.Popen([*prefix, BUILD / 'daemon/node/stor-node', '--spec', spec], stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log)
+        until(self.path, lambda: self.process.poll() is not None or (os.path.exists(self.path) and os.path.exists(self.socket)))
+        check(self.process.poll() is None, f'stor-node ended with {self.process.poll()}: {self.said()}')
+        Keeper(self.socket).start()
+
+    def said(self):
+        return self.log.read_text(encoding='utf-8', errors='replace')
+
+    def description(self):
+        return call(self.socket, 'Describe')['description']
+
+    def stop(self):
+        children = pathlib.Path(f'/proc/{self.process.pid}/task/{self.process.pid}/children').read_text(encoding='ascii').split()
+        os.kill(int(children[0]) if self.prefix else self.process.pid, signal.SIGTERM)
+        try:
+            status = self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            fail(f'stor-node does not end: {self.said()}')
+        check(status == 0, f'stor-node ended with {status}: {self.said()}')
+        check(not os.path.exists(self.path), f'{self.path} is still there')
+
+
 class SgNode:
-    """A node with the form, and what opens it."""
+    """A node of stord's with the form, and what opens it."""
 
     def __init__(self, stord, name, device, *options):
         self.name, self.storctl = name, stord.storctl
