@@ -29,6 +29,8 @@ class Keeper(threading.Thread):
             connection.connect(self.path)
             ask(connection, 'Watch', more=True)
             for said in answers(connection):
+                if 'error' in said:  # the node ends
+                    return
                 proposed = said['parameters']['description']['proposed']
                 if proposed is not None:
                     call(self.path, 'SetReservations', reservations=proposed, error=None)
