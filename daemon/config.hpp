@@ -31,6 +31,7 @@ struct Config {
     std::chrono::milliseconds failed_window{};
     std::chrono::milliseconds failed_delay{};
     uint64_t poll_limit_us = 0;
+    std::string node_sg;  ///< auto, yes, no
 
     std::chrono::milliseconds usb_grace{};
     std::chrono::milliseconds usb_provisional_timeout{};

@@ -119,6 +119,15 @@ inline constexpr auto table = std::to_array<Key>({
                  "microseconds before it sleeps: less latency for some CPU time. 0: never. Takes effect when a node "
                  "process starts."},
     {.section = "node",
+     .name = "sg",
+     .kind = Kind::choice,
+     .effect = Effect::at_reload,
+     .field = &Config::node_sg,
+     .default_text = "auto",
+     .choices = "auto|yes|no",
+     .sentence = "Whether a new node over a disk is a SCSI generic device as well when its creation does not say "
+                 "(--sg, --no-sg). auto: where /dev/cuse is."},
+    {.section = "node",
      .name = "restart_delay",
      .kind = Kind::duration,
      .effect = Effect::at_reload,

@@ -15,6 +15,8 @@
 #include "control/server.hpp"
 #include "daemon/event_hub.hpp"
 #include "daemon/state_db.hpp"
+#include "locality/identifier.hpp"
+#include "locality/identity.hpp"
 #include "locality/sysfs_block.hpp"
 
 namespace storctl {
@@ -38,6 +40,8 @@ struct DeviceSummary {
     bool shared = false;
     bool conflict = false;
     bool ready = true;  ///< udev has finished with it
+    locality::Product product;
+    std::vector<locality::Identifier> identifiers;  ///< best first
 };
 
 /// How a name given by a user resolved; `candidates` are ids.

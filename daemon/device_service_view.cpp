@@ -195,7 +195,9 @@ DeviceSummary summary_of(const DeviceView& view) {
             .logical_block_bytes = device.logical_block_bytes,
             .read_only = device.read_only,
             .shared = view.sharing.shared,
-            .conflict = device.conflict.has_value()};
+            .conflict = device.conflict.has_value(),
+            .product = device.product,
+            .identifiers = device.identifiers};
 }
 
 std::vector<size_t> resolve_device(const std::string& name, const std::vector<DeviceView>& views,

@@ -9,6 +9,7 @@
 #include "base/file.hpp"
 #include "base/text.hpp"
 #include "daemon/node/spec.hpp"
+#include "daemon/node_identity.hpp"
 
 namespace storctl {
 namespace {
@@ -131,6 +132,19 @@ Checked check_path(const NodeRequest& request) {
     return out;
 }
 
+bool wants_sg(const std::optional<bool>& asked, const SgMeans& means) {
+    if (asked) return *asked;
+    switch (means.by_default) {
+        case SgDefault::automatic:
+            return means.cuse;
+        case SgDefault::yes:
+            return true;
+        case SgDefault::no:
+            return false;
+    }
+    __builtin_unreachable();
+}
+
 Checked check_backing(const NodeRequest& request, const DeviceService& devices) {
     const DeviceMatch match = devices.find(request.device);
     switch (match.outcome) {
@@ -160,7 +174,7 @@ std::string block_name(const NodeRecord& record) {
 }
 
 Checked check_node_request(const NodeRequest& request, const DeviceService& devices,
-                           const std::vector<NodeRecord>& existing, const ClaimedBelow& claimed) {
+                           const std::vector<NodeRecord>& existing, const ClaimedBelow& claimed, const SgMeans& sg) {
     if (auto good = node::check_node_name(request.name); !good) {
         return invalid("name", request.name, good.error().context);
     }
@@ -170,11 +184,20 @@ Checked check_node_request(const NodeRequest& request, const DeviceService& devi
     if (request.open && !from_text<node::OpenPolicy>(*request.open)) {
         return invalid("open", *request.open, fmt::format("it is not {}", all_names<node::OpenPolicy>()));
     }
+    if (request.sg == true && !sg.cuse) {
+        return invalid(
+            "sg", "true",
+            "there is no /dev/cuse, through which a SCSI generic device is served (modprobe cuse; the kernel "
+            "needs CONFIG_CUSE): create the node without it, or load the module first");
+    }
     Checked checked = check_backing(request, devices);
     auto* node = std::get_if<CheckedNode>(&checked);
     if (node == nullptr) return checked;
     node->record.name = request.name;
     node->record.loop = request.loop;
+    if (wants_sg(request.sg, sg)) {
+        node->record.scsi.sg = {.asked = request.sg.value_or(false), .minor = free_sg_minor(existing)};
+    }
     if (auto taken = taken_by_another(node->record, existing)) return *taken;
     if (auto held = claimed_by_a_machine(node->record, devices, claimed)) return *held;
     return checked;

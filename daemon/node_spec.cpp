@@ -17,6 +17,10 @@ Result<node::Spec> spec_of(const NodeRecord& record, const NodePaths& paths, con
     node::Spec out{.name = record.name,
                    .kind = record.kind(),
                    .usb = {},
+                   .sg = {},
+                   .identity = {},
+                   .host = {},
+                   .reservations = {},
                    .backing_path = record.backing_path,
                    .backing_kind = record.backing_kind,
                    .control_socket = paths.socket(record.name),
@@ -31,6 +35,15 @@ Result<node::Spec> spec_of(const NodeRecord& record, const NodePaths& paths, con
             out.loop_link = record.loop ? paths.loop_link(record.name) : "";
             out.expected_size_bytes = moment.first_start ? 0 : record.size_bytes;
             out.expected_logical_block_bytes = record.logical_block_bytes;
+            if (const auto& sg = record.scsi.sg) {
+                out.sg = {.device_name = "storctl/sg/" + record.name,
+                          .major = node::sg_node_major,
+                          .minor = sg->minor,
+                          .required = sg->asked};
+            }
+            out.identity = record.scsi.identity;
+            out.host = moment.host;
+            out.reservations = moment.reservations;
             break;
         case node::NodeKind::usb:
             out.usb = {.device_name = "storctl/usb/" + record.name,

@@ -18,6 +18,8 @@ struct SpecMoment {
     /// Where the backing is now; nothing: away, or only known by its last path.
     std::optional<std::string> located;
     uint64_t poll_limit_us = 100;
+    std::string host;                           ///< this one's, as initiators are named after it
+    node::scsi::ReservationState reservations;  ///< as stored
 };
 
 /// An error when the record says what this program does not know.

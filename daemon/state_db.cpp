@@ -46,6 +46,11 @@ constexpr auto migrations = std::to_array<const char*>({
     // usb: what only a node over a USB device has, as JSON
     R"(ALTER TABLE node ADD COLUMN kind TEXT NOT NULL DEFAULT 'block';
        ALTER TABLE node ADD COLUMN usb TEXT;)",
+    // scsi: what only a node over a disk has, as JSON
+    R"(ALTER TABLE node ADD COLUMN scsi TEXT;
+       CREATE TABLE reservation (
+         device TEXT PRIMARY KEY NOT NULL, version INTEGER NOT NULL, state TEXT NOT NULL,
+         boot_id TEXT NOT NULL) STRICT;)",
 });
 constexpr int newest_schema = static_cast<int>(migrations.size());
 

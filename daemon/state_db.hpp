@@ -38,6 +38,23 @@ struct UsbNodeRecord {
     std::vector<uint8_t> descriptors;  ///< as usbfs gives them
 };
 
+/// What a node over a disk has as a SCSI disk.
+struct ScsiNodeRecord {
+    struct Sg {
+        bool asked = false;  ///< by name: it does not serve without
+        unsigned minor = 0;
+    };
+    std::optional<Sg> sg;           ///< its SCSI generic device
+    node::scsi::Identity identity;  ///< the same for as long as the node exists
+};
+
+/// Persistent reservations of what lies behind nodes, as daemon/reservation_store.hpp keeps them.
+struct ReservationRecord {
+    std::string device;
+    node::scsi::ReservationState state;
+    std::string boot_id;  ///< of the host when it was stored
+};
+
 /// A node as it was asked for, and what was last known of its backing.
 struct NodeRecord {
     std::string name;
@@ -51,6 +68,7 @@ struct NodeRecord {
     WallTime created;
     std::string created_by;            ///< "root (uid 0)"
     std::optional<UsbNodeRecord> usb;  ///< none: a disk
+    ScsiNodeRecord scsi;               ///< of a disk
 
     node::NodeKind kind() const { return usb ? node::NodeKind::usb : node::NodeKind::block; }
 };
@@ -70,6 +88,12 @@ class StateDb {
     Result<std::vector<NodeRecord>> nodes();
     Result<void> put_node(const NodeRecord& entry);
     Result<void> remove_node(const std::string& name);
+
+    Result<std::vector<ReservationRecord>> reservations();
+    /// Where what is stored has `expected` as its version, or nothing is stored and none is expected. False: it is
+    /// another, nothing has changed.
+    Result<bool> change_reservations(const ReservationRecord& entry, std::optional<uint64_t> expected);
+    Result<void> remove_reservations(const std::string& device);
 
     /// Without what is computed: `observed` and `counted`.
     Result<std::vector<usbarb::ClaimRecord>> claims();

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/text.hpp"
+#include "daemon/node/identity_json.hpp"
 #include "daemon/state_db.hpp"
 #include "daemon/state_db_statement.hpp"
 
@@ -78,13 +79,45 @@ Result<std::optional<UsbNodeRecord>> usb_of(sqlite3* db, const std::string& name
     }
 }
 
+std::optional<std::string> scsi_text(const NodeRecord& entry) {
+    if (entry.usb) return std::nullopt;
+    const auto& sg = entry.scsi.sg;
+    const json out = {{"sg", sg ? json{{"asked", sg->asked}, {"minor", sg->minor}} : json(nullptr)},
+                      {"identity", node::identity_json(entry.scsi.identity)}};
+    return out.dump();
+}
+
+/// What is not as `scsi_text` writes it is an error or an exception of the library's.
+Result<ScsiNodeRecord> read_scsi(const json& in) {
+    ScsiNodeRecord out;
+    if (const json& sg = in.at("sg"); !sg.is_null())
+        out.sg = {.asked = sg.at("asked").get<bool>(), .minor = sg.at("minor").get<unsigned>()};
+    out.identity = TRY(node::parse_identity(in.at("identity")));
+    return out;
+}
+
+/// Nodes that an earlier stord made have nothing of it.
+Result<ScsiNodeRecord> scsi_of(sqlite3* db, const std::string& name, const std::optional<std::string>& text) {
+    const auto bad = [&](std::string_view why) {
+        return damaged(path_of(db), fmt::format("node '{}': {}", name, why));
+    };
+    if (!text) return ScsiNodeRecord{};
+    try {
+        auto scsi = read_scsi(json::parse(*text));
+        if (!scsi) return bad(scsi.error().message());
+        return scsi;
+    } catch (const json::exception& error) {
+        return bad(error.what());
+    }
+}
+
 }  // namespace
 
 Result<std::vector<NodeRecord>> StateDb::nodes() {
     Statement rows =
         TRY(Statement::prepare(db_,
                                "SELECT name, device_id, backing_path, backing_kind, open, loop, size_bytes, "
-                               "logical_block_bytes, created, created_by, kind, usb FROM node ORDER BY name",
+                               "logical_block_bytes, created, created_by, kind, usb, scsi FROM node ORDER BY name",
                                "read the nodes"));
     std::vector<NodeRecord> out;
     for (;;) {
@@ -101,6 +134,7 @@ Result<std::vector<NodeRecord>> StateDb::nodes() {
         if (!rows.is_null(1)) entry.device_id = rows.text(1);
         entry.created = TRY(rows.time(8));
         entry.usb = TRY(usb_of(db_, entry.name, rows.text(10), rows.optional_text(11)));
+        entry.scsi = TRY(scsi_of(db_, entry.name, rows.optional_text(12)));
         out.push_back(std::move(entry));
     }
 }
@@ -109,12 +143,12 @@ Result<void> StateDb::put_node(const NodeRecord& entry) {
     Statement put =
         TRY(Statement::prepare(db_,
                                "INSERT OR REPLACE INTO node (name, device_id, backing_path, backing_kind, open, "
-                               "loop, size_bytes, logical_block_bytes, created, created_by, kind, usb) "
-                               "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                               "loop, size_bytes, logical_block_bytes, created, created_by, kind, usb, scsi) "
+                               "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                                fmt::format("save the node '{}'", entry.name)));
     TRY(put.bind(entry.name, entry.device_id, entry.backing_path, entry.backing_kind, entry.open, entry.loop,
                  entry.size_bytes, entry.logical_block_bytes, entry.created, entry.created_by,
-                 std::string(to_text(entry.kind())), usb_text(entry.usb)));
+                 std::string(to_text(entry.kind())), usb_text(entry.usb), scsi_text(entry)));
     TRY(put.step());
     return {};
 }

@@ -36,7 +36,7 @@ Error damaged(const std::string& path, std::string_view detail) {
         std::errc{},
         fmt::format("state database '{}' is damaged or is no state database ({}): move it aside together with "
                     "'{}-wal' and '{}-shm', or put a backup in its place, and start again; it holds the sharing "
-                    "overrides, the list of nodes, and the claims and rules of USB devices",
+                    "overrides, the list of nodes, persistent reservations, and the claims and rules of USB devices",
                     path, detail, path, path));
 }
 

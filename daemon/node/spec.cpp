@@ -8,6 +8,7 @@
 
 #include "base/file.hpp"
 #include "base/text.hpp"
+#include "daemon/node/identity_json.hpp"
 #include "daemon/node/reservation_json.hpp"
 
 namespace storctl::node {
@@ -36,16 +37,6 @@ Json usb_json(const UsbSpec& usb) {
 
 Json sg_json(const SgSpec& sg) {
     return {{"device_name", sg.device_name}, {"major", sg.major}, {"minor", sg.minor}, {"required", sg.required}};
-}
-
-Json identity_json(const scsi::Identity& identity) {
-    return {{"vendor", identity.vendor},
-            {"product", identity.product},
-            {"revision", identity.revision},
-            {"serial", identity.serial},
-            {"naa", hex_encode(identity.naa)},
-            {"eui64", hex_encode(identity.eui64)},
-            {"target_ports", identity.target_ports}};
 }
 
 template <class Number>
@@ -102,31 +93,15 @@ Result<SgSpec> read_sg(const Json& in, const std::string& where) {
     return out;
 }
 
-/// Throws where the JSON library does.
-Result<scsi::Identity> read_identity(const Json& in, const std::string& where) {
-    if (!in.is_object()) return bad(where, "key 'identity' is not an object");
-    scsi::Identity out;
-    for (const auto& [key, text] : {std::pair{"vendor", &out.vendor},
-                                    {"product", &out.product},
-                                    {"revision", &out.revision},
-                                    {"serial", &out.serial}}) {
-        in.at(key).get_to(*text);
-        if (escape_unprintable(*text) != *text) return bad(where, fmt::format("key '{}' is not printable ASCII", key));
-    }
-    out.naa = TRY(read_hex(in, where, "naa"));
-    out.eui64 = TRY(read_hex(in, where, "eui64"));
-    out.target_ports = TRY(read_number<uint16_t>(in.at("target_ports"), where, "target_ports"));
-    const scsi::Geometry any{.blocks = 1};
-    if (auto good = scsi::check(out, any, {}); !good)
-        return bad(where, fmt::format("key 'identity': {}", good.error().message()));
-    return out;
-}
-
 /// What only a disk has; throws where the JSON library does.
 Result<void> read_block(const Json& root, const std::string& where, Spec& spec) {
     root.at("mount_path").get_to(spec.mount_path);
     if (const auto sg = root.find("sg"); sg != root.end() && !sg->is_null()) spec.sg = TRY(read_sg(*sg, where));
-    if (const auto in = root.find("identity"); in != root.end()) spec.identity = TRY(read_identity(*in, where));
+    if (const auto in = root.find("identity"); in != root.end()) {
+        auto identity = parse_identity(*in);
+        if (!identity) return bad(where, fmt::format("key 'identity': {}", identity.error().message()));
+        spec.identity = std::move(*identity);
+    }
     spec.host = root.value("host", spec.host);
     if (const auto good = scsi::check({.initiator = spec.host}); !spec.host.empty() && !good)
         return bad(where, fmt::format("key 'host': {}", good.error().message()));

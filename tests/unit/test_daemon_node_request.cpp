@@ -16,6 +16,7 @@ struct Scene {
     FakeDevices devices;
     std::vector<NodeRecord> existing;
     ClaimedBelow claimed;
+    SgMeans sg;
 
     Scene() {
         devices.devices = {
@@ -39,7 +40,7 @@ struct Scene {
     }
 
     std::variant<CheckedNode, NodeRefusal> check(const NodeRequest& request) {
-        return check_node_request(request, devices, existing, claimed);
+        return check_node_request(request, devices, existing, claimed, sg);
     }
     CheckedNode accepted(const NodeRequest& request) {
         auto checked = check(request);
@@ -68,6 +69,58 @@ TEST_CASE("a device that may be used becomes a record with what the inventory kn
     CHECK(node.record.size_bytes == 1u << 30);
     CHECK(node.record.logical_block_bytes == 4096);
     CHECK(node.warnings.empty());
+}
+
+TEST_CASE("a disk gets a SCSI generic device when it is asked for, or else as configured") {
+    struct Row {
+        const char* name;
+        std::optional<bool> asked;
+        SgDefault by_default;
+        bool cuse, expected;
+    };
+    for (const Row& row : {
+             Row{"nothing said, it can be had", std::nullopt, SgDefault::automatic, true, true},
+             Row{"nothing said, it cannot be had", std::nullopt, SgDefault::automatic, false, false},
+             Row{"always, it can be had", std::nullopt, SgDefault::yes, true, true},
+             Row{"always, it cannot be had yet", std::nullopt, SgDefault::yes, false, true},
+             Row{"never", std::nullopt, SgDefault::no, true, false},
+             Row{"never, but asked for", true, SgDefault::no, true, true},
+             Row{"always, but not wanted", false, SgDefault::yes, true, false},
+             Row{"not wanted where it cannot be had", false, SgDefault::automatic, false, false},
+         }) {
+        SUBCASE(row.name) {
+            Scene scene;
+            scene.sg = {.by_default = row.by_default, .cuse = row.cuse};
+            const auto sg = scene.accepted({.name = "a", .device = "sda", .sg = row.asked}).record.scsi.sg;
+            REQUIRE(sg.has_value() == row.expected);
+            if (!sg) return;
+            CHECK(sg->asked == row.asked.value_or(false));
+            CHECK(sg->minor == 40000);
+        }
+    }
+}
+
+TEST_CASE("a SCSI generic device that was asked for and cannot be had is refused with what to do") {
+    Scene scene;
+    scene.sg = {.by_default = SgDefault::yes, .cuse = false};
+    const auto refusal = scene.refusal({.name = "a", .device = "sda", .sg = true});
+    CHECK(refusal.error == "InvalidValue");
+    CHECK(refusal.parameters["parameter"] == "sg");
+    CHECK(refusal.parameters["message"].get<std::string>().find("modprobe cuse") != std::string::npos);
+}
+
+TEST_CASE("a SCSI generic device takes the lowest minor number that no node has") {
+    Scene scene;
+    scene.sg.cuse = true;
+    const auto with = [](const std::string& name, unsigned minor) {
+        NodeRecord record{.name = name, .backing_path = "/none/" + name};
+        record.scsi.sg = {.asked = false, .minor = minor};
+        return record;
+    };
+    scene.existing = {with("x", 40000), with("y", 40002), {.name = "z", .backing_path = "/none/z"}};
+    CHECK(scene.accepted({.name = "a", .device = "sda"}).record.scsi.sg->minor == 40001);
+    scene.existing.push_back(with("w", 40001));
+    CHECK(scene.accepted({.name = "a", .device = "sda"}).record.scsi.sg->minor == 40003);
 }
 
 TEST_CASE("a shared device is warned about when it is written to, and only then") {

@@ -199,7 +199,9 @@ TEST_CASE("a database of the schema before USB nodes keeps its nodes, as disks")
         StateDb db = open_or_fail(path);
         REQUIRE(db.put_node(sample_node("web1")).has_value());
     }
-    run_sql(path, "ALTER TABLE node DROP COLUMN usb; ALTER TABLE node DROP COLUMN kind; PRAGMA user_version=2");
+    run_sql(path,
+            "DROP TABLE reservation; ALTER TABLE node DROP COLUMN scsi; ALTER TABLE node DROP COLUMN usb; "
+            "ALTER TABLE node DROP COLUMN kind; PRAGMA user_version=2");
     StateDb db = open_or_fail(path);
     REQUIRE(db.nodes()->size() == 1);
     CHECK((*db.nodes())[0].kind() == node::NodeKind::block);
