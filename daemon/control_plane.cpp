@@ -75,7 +75,14 @@ locality::KernelPaths kernel_paths() {
     return paths;
 }
 
-NodeSettings node_settings(const Config& config) {
+/// Of this machine and no other.
+std::string machine_id(const std::string& host) {
+    const auto text = read_file("/etc/machine-id");
+    const auto id = text ? trim(*text) : std::string_view();
+    return id.empty() ? host : std::string(id);
+}
+
+NodeSettings node_settings(const Config& config, const std::string& host) {
     return {.start_timeout = config.node_start_timeout,
             .reply_timeout = config.node_reply_timeout,
             .poll_limit_us = config.poll_limit_us,
@@ -83,7 +90,10 @@ NodeSettings node_settings(const Config& config) {
                         .longest_delay = config.restart_delay_max,
                         .failed_after = config.failed_after,
                         .window = config.failed_window,
-                        .failed_delay = config.failed_delay}};
+                        .failed_delay = config.failed_delay},
+            .sg = from_text<SgDefault>(config.node_sg).value_or(SgDefault::automatic),
+            .host = host,
+            .machine_id = machine_id(host)};
 }
 
 ArbiterSettings arbiter_settings(const Config& config) {
@@ -148,7 +158,7 @@ Result<Config> ControlPlane::read_config() const {
 
 void ControlPlane::apply_config() {
     log::set_level(log::parse_level(config_.log_level).value_or(log::Level::info));
-    if (nodes_) nodes_->set_settings(node_settings(config_));
+    if (nodes_) nodes_->set_settings(node_settings(config_, host_));
     if (arbiter_) arbiter_->set_settings(arbiter_settings(config_));
 }
 
@@ -224,7 +234,9 @@ Result<void> ControlPlane::start_nodes() {
     if (who == "auto") who = sd_booted() > 0 ? "systemd" : "fork";
     supervisor_ = who == "systemd" ? make_systemd_supervisor(loop_, priority::node_messages)
                                    : make_fork_supervisor(paths, [this] { return node_program(config_); });
-    nodes_ = TRY(NodeService::open(loop_, *db_, hub_, *devices_, *supervisor_, paths, node_settings(config_)));
+    reservations_ = TRY(open_reservation_store(*db_, read_attribute("/proc/sys/kernel/random/boot_id")));
+    nodes_ = TRY(NodeService::open(loop_, *db_, hub_, *devices_, *supervisor_, *reservations_, paths,
+                                   node_settings(config_, host_)));
     nodes_->set_claims([this](const std::string& block) { return arbiter_->claimed_below(block); });
     arbiter_->set_nodes([this] { return nodes_->disks(); });
     usb_nodes_->attach(*nodes_);

@@ -83,6 +83,7 @@ class ControlPlane {
     std::unique_ptr<ArbiterService> arbiter_;
     std::unique_ptr<UsbNodes> usb_nodes_;
     std::unique_ptr<Supervisor> supervisor_;
+    std::unique_ptr<ReservationStore> reservations_;
     std::unique_ptr<NodeService> nodes_;
     std::optional<StatusService> status_service_;
     std::optional<UdevPublisher> udev_publisher_;

@@ -9,7 +9,9 @@
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "base/text.hpp"
+#include "daemon/node/reservation_json.hpp"
 #include "daemon/node/spec.hpp"
+#include "daemon/node_identity.hpp"
 #include "daemon/node_spec.hpp"
 #include "daemon/priorities.hpp"
 
@@ -40,6 +42,7 @@ Result<std::unique_ptr<ManagedNode>> ManagedNode::open(NodeEnvironment& environm
                                      {.connected = [raw](pid_t pid) { raw->on_connected(pid); },
                                       .description = [raw](const json& text) { raw->on_description(text); },
                                       .lost = [raw] { raw->on_lost(); }}));
+    if (raw->record_.kind() == node::NodeKind::block) raw->keep_reservations();
     const auto timer = [&](std::function<void()> callback) -> Result<EventSource> {
         EventSource source = TRY(environment.loop.add_timer(poll_interval, priority::node_timers, std::move(callback)));
         source.enable(false);
@@ -50,6 +53,18 @@ Result<std::unique_ptr<ManagedNode>> ManagedNode::open(NodeEnvironment& environm
     node->deadline_ = TRY(timer([raw] { raw->on_deadline(); }));
     node->reopen_timer_ = TRY(timer([raw] { raw->reopen_when_back(); }));
     return node;
+}
+
+void ManagedNode::keep_reservations() {
+    reservations_ = std::make_unique<NodeReservations>(
+        environment_.reservations, record_.name, reservations_key(record_),
+        NodeReservations::Actions{.write_spec = [this] { return write_spec(); },
+                                  .set =
+                                      [this](json parameters, auto done) {
+                                          link_->call("SetReservations", std::move(parameters),
+                                                      environment_.settings.reply_timeout, std::move(done));
+                                      },
+                                  .changed = [this] { environment_.changed(record_.name); }});
 }
 
 // ---- starting
@@ -87,10 +102,13 @@ void ManagedNode::start_process() {
 }
 
 Result<void> ManagedNode::write_spec() const {
-    const auto spec = TRY(spec_of(record_, environment_.paths,
-                                  {.first_start = start_done_ != nullptr,
-                                   .located = environment_.locate(record_),
-                                   .poll_limit_us = environment_.settings.poll_limit_us}));
+    const auto spec =
+        TRY(spec_of(record_, environment_.paths,
+                    {.first_start = start_done_ != nullptr,
+                     .located = environment_.locate(record_),
+                     .poll_limit_us = environment_.settings.poll_limit_us,
+                     .host = initiator_host(environment_.settings.host),
+                     .reservations = reservations_ ? reservations_->state() : node::scsi::ReservationState{}}));
     return write_file_atomic(environment_.paths.spec(record_.name), spec.to_json(), 0600, false);
 }
 
@@ -124,6 +142,7 @@ void ManagedNode::on_connected(pid_t pid) {
 void ManagedNode::on_description(const json& description) {
     description_ = description;
     save_backing();
+    if (reservations_) reservations_->described(description);
     const bool serving = description.value("state", "") == "serving";
     const std::string message = description.value("message", "");
     if (stop_done_) {
@@ -177,6 +196,7 @@ void ManagedNode::end_start(std::optional<StartFailure> failure) {
 // ---- the process's end
 
 void ManagedNode::on_lost() {
+    if (reservations_) reservations_->disconnected();
     if (!process_) return process_gone({}, "its connection broke");
     if (stop_done_) return;  // it is ending
     log::debug("node '{}': connection lost, looking for it again", record_.name);
@@ -202,6 +222,7 @@ std::string ManagedNode::last_words() const {
 void ManagedNode::process_gone(const ExitStatus& status, std::string reason) {
     coming_up_ = false;
     link_->close();
+    if (reservations_) reservations_->disconnected();
     poll_timer_.enable(false);
     if (description_.is_object()) description_["openers"] = json::array();
     if (stop_done_) return end_stop(std::nullopt);
@@ -422,7 +443,9 @@ json ManagedNode::describe() const {
         {"backing", backing},
         {"open", record_.open},
         {"loop", record_.loop},
+        {"sg", record_.scsi.sg.has_value()},
         {"forms", described ? description_.value("forms", json::array()) : json::array()},
+        {"reservations", reservations_ ? node::reservations_json(reservations_->state()) : json()},
         {"state", std::string(to_text(state_))},
         {"message", message_with(standing.trouble)},
         {"pid", process_ ? json(process_->pid()) : json()},

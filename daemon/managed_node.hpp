@@ -20,6 +20,8 @@
 #include "base/event_loop.hpp"
 #include "control/client.hpp"
 #include "daemon/node_link.hpp"
+#include "daemon/node_request.hpp"
+#include "daemon/node_reservations.hpp"
 #include "daemon/process_watch.hpp"
 #include "daemon/restart_policy.hpp"
 #include "daemon/state_db.hpp"
@@ -34,6 +36,10 @@ struct NodeSettings {
     std::chrono::milliseconds reply_timeout{5'000};
     uint64_t poll_limit_us = 100;
     RestartLimits restart;
+    SgDefault sg = SgDefault::automatic;
+    std::string cuse_path = "/dev/cuse";
+    std::string host;        ///< this one's, among those that share devices
+    std::string machine_id;  ///< this one's, and no other's
 };
 
 /// A USB node's device, as far as it is plugged in.
@@ -47,6 +53,7 @@ struct UsbStanding {
 struct NodeEnvironment {
     EventLoop& loop;
     Supervisor& supervisor;
+    ReservationStore& reservations;
     NodePaths paths;
     NodeSettings settings;
     /// describe() is another now.
@@ -110,6 +117,7 @@ class ManagedNode {
     void poll_supervisor();
     void watch_process(pid_t pid);
     Result<void> write_spec() const;
+    void keep_reservations();
 
     void on_connected(pid_t pid);
     void on_description(const nlohmann::json& description);
@@ -153,6 +161,7 @@ class ManagedNode {
     RestartPolicy policy_;
     nlohmann::json description_;  // the process's last; null: none yet
     std::unique_ptr<NodeLink> link_;
+    std::unique_ptr<NodeReservations> reservations_;  // of a disk
     std::optional<ProcessWatch> process_;
     std::optional<ProcessWatch> stray_;  // a process of ours that another one made superfluous: only to be reaped
     EventSource restart_timer_;

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.hpp"
 #include "base/log.hpp"
 #include "control/interfaces.hpp"
 #include "daemon/author.hpp"
+#include "daemon/node_identity.hpp"
 #include "daemon/priorities.hpp"
 
 namespace storctl {
@@ -33,7 +35,8 @@ NodeRequest request_of(const json& parameters) {
     return {.name = parameters.at("name"),
             .device = parameters.at("device"),
             .open = optional_parameter<std::string>(parameters, "open"),
-            .loop = optional_parameter<bool>(parameters, "loop").value_or(false)};
+            .loop = optional_parameter<bool>(parameters, "loop").value_or(false),
+            .sg = optional_parameter<bool>(parameters, "sg")};
 }
 
 std::string summary_of(const json& node) {
@@ -45,7 +48,7 @@ std::string summary_of(const json& node) {
 }  // namespace
 
 NodeService::NodeService(EventLoop& loop, StateDb& db, EventHub& hub, DeviceService& devices, Supervisor& supervisor,
-                         NodePaths paths, NodeSettings settings)
+                         ReservationStore& reservations, NodePaths paths, NodeSettings settings)
     : loop_(loop),
       db_(db),
       hub_(hub),
@@ -53,6 +56,7 @@ NodeService::NodeService(EventLoop& loop, StateDb& db, EventHub& hub, DeviceServ
       environment_{
           .loop = loop,
           .supervisor = supervisor,
+          .reservations = reservations,
           .paths = std::move(paths),
           .settings = settings,
           .changed = [this](const std::string& name) { node_changed(name); },
@@ -65,12 +69,13 @@ NodeService::NodeService(EventLoop& loop, StateDb& db, EventHub& hub, DeviceServ
               [this](const NodeRecord& record) { return usb_.standing ? usb_.standing(record) : UsbStanding{}; }} {}
 
 Result<std::unique_ptr<NodeService>> NodeService::open(EventLoop& loop, StateDb& db, EventHub& hub,
-                                                       DeviceService& devices, Supervisor& supervisor, NodePaths paths,
+                                                       DeviceService& devices, Supervisor& supervisor,
+                                                       ReservationStore& reservations, NodePaths paths,
                                                        NodeSettings settings) {
     TRY(make_directories(paths.folder(), private_folder));
     TRY(make_directories(paths.run_dir + "/block", public_folder));
     std::unique_ptr<NodeService> service(
-        new NodeService(loop, db, hub, devices, supervisor, std::move(paths), settings));
+        new NodeService(loop, db, hub, devices, supervisor, reservations, std::move(paths), settings));
     NodeService* const raw = service.get();
     // a process that comes up is connected to at once instead of at the next attempt
     const auto on_file = [raw](uint32_t, const std::string& file) {
@@ -125,8 +130,10 @@ void NodeService::node_changed(const std::string& name) {
     if (found == nodes_.end()) return;
     json now = found->second.node->describe();
     if (now == found->second.published) return;
+    const bool reserved = now.at("reservations") != found->second.published.at("reservations");
     found->second.published = now;
-    const std::string summary = summary_of(now);
+    const std::string summary =
+        reserved ? fmt::format("node '{}': {}", name, reservations_summary(now.at("reservations"))) : summary_of(now);
     hub_.publish({.event = "node-changed", .subject = name, .summary = summary, .detail = std::move(now)});
 }
 
@@ -223,9 +230,13 @@ void NodeService::on_show(control::Call call) {
 }
 
 void NodeService::on_create(control::Call call) {
-    auto checked = check_node_request(request_of(call.parameters()), devices_, records(), claimed_);
+    const NodeSettings& settings = environment_.settings;
+    const SgMeans means{.by_default = settings.sg, .cuse = ::access(settings.cuse_path.c_str(), F_OK) == 0};
+    auto checked = check_node_request(request_of(call.parameters()), devices_, records(), claimed_, means);
     if (const auto* refusal = std::get_if<NodeRefusal>(&checked)) return refuse(call, *refusal);
     auto& node = std::get<CheckedNode>(checked);
+    const auto device = node.record.device_id ? devices_.find(*node.record.device_id).device : std::nullopt;
+    node.record.scsi.identity = identity_of(node.record, device ? &*device : nullptr, settings.machine_id);
     node.record.created = wall_now();
     node.record.created_by = author_of(call.peer());
     if (!optional_parameter<bool>(call.parameters(), "dry_run").value_or(false)) {
@@ -291,8 +302,19 @@ Result<void> NodeService::erase(const std::string& name) {
     if (!nodes_.contains(name)) return {};
     TRY(db_.remove_node(name));
     remove_node_files(environment_.paths, name);
+    const NodeRecord record = nodes_.at(name).node->record();
     forget(name);
+    release_reservations(record);
     return {};
+}
+
+void NodeService::release_reservations(const NodeRecord& gone) {
+    if (gone.kind() != node::NodeKind::block) return;
+    const std::string device = reservations_key(gone);
+    for (const auto& [name, entry] : nodes_) {
+        if (reservations_key(entry.node->record()) == device) return;
+    }
+    environment_.reservations.released(device);
 }
 
 void NodeService::start_again(const std::string& name) {

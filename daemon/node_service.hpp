@@ -42,7 +42,8 @@ class NodeService {
 
     /// Creates the folders for nodes.
     static Result<std::unique_ptr<NodeService>> open(EventLoop& loop, StateDb& db, EventHub& hub,
-                                                     DeviceService& devices, Supervisor& supervisor, NodePaths paths,
+                                                     DeviceService& devices, Supervisor& supervisor,
+                                                     ReservationStore& reservations, NodePaths paths,
                                                      NodeSettings settings);
 
     /// Adopts the nodes of the records that live and starts the others. `settled` once: each has described
@@ -98,7 +99,7 @@ class NodeService {
     };
 
     NodeService(EventLoop& loop, StateDb& db, EventHub& hub, DeviceService& devices, Supervisor& supervisor,
-                NodePaths paths, NodeSettings settings);
+                ReservationStore& reservations, NodePaths paths, NodeSettings settings);
     void on_create(control::Call call);
     void create(std::shared_ptr<control::Call> call, CheckedNode checked);
     void on_show(control::Call call);
@@ -112,6 +113,7 @@ class NodeService {
     void node_changed(const std::string& name);
     void device_changed(const std::string& device_id);
     std::optional<std::string> locate(const NodeRecord& record) const;
+    void release_reservations(const NodeRecord& gone);
     void wake();
     std::vector<std::string> device_holders(const std::optional<std::string>& device_id) const;
 

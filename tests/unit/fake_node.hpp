@@ -2,11 +2,14 @@
 // A process that speaks io.storctl.NodeProcess and serves nothing: what a ManagedNode needs to be tested. Forked, so
 // that it can be killed, and reaped, like a real one.
 
+#include <algorithm>
 #include <cstdlib>
 #include <list>
+#include <optional>
 #include <string>
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
@@ -15,6 +18,7 @@
 #include "base/file.hpp"
 #include "control/interfaces.hpp"
 #include "control/server.hpp"
+#include "daemon/node/reservation_json.hpp"
 #include "daemon/node/spec.hpp"
 
 namespace storctl::test {
@@ -33,6 +37,11 @@ struct FakeNode {
     std::string other_device;       ///< at this path: Reopen fails
     std::string backing_path = "/dev/fake", backing_kind = "block";
     bool reopen_works = true;
+    /// Given: it proposes to register that, as a disk does whose initiator asks for it.
+    std::optional<node::scsi::Registration> registers = std::nullopt;
+    bool old_spec = false;  ///< as if the reservations had not been in its specification
+    std::optional<node::scsi::ReservationState> reservations = std::nullopt, proposed = std::nullopt;  ///< of a disk
+    std::string message;
 
     /// Runs in the child; never returns.
     [[noreturn]] void run() {
@@ -52,6 +61,35 @@ struct FakeNode {
         backing_path = spec->backing_path;
         backing_kind = spec->backing_kind;
         if (backing_path.empty()) state = "backing-lost";
+        if (spec->kind != node::NodeKind::block) return;
+        reservations = old_spec ? node::scsi::ReservationState{} : spec->reservations;
+        decide();
+    }
+    /// What it wants is there already, or proposed.
+    void decide() {
+        proposed.reset();
+        if (!registers || reservations->registration(registers->nexus) != nullptr) return;
+        proposed = reservations;
+        ++proposed->version;
+        ++proposed->generation;
+        proposed->registrations.push_back(*registers);
+        std::sort(proposed->registrations.begin(), proposed->registrations.end(),
+                  [](const auto& a, const auto& b) { return a.nexus < b.nexus; });
+    }
+    /// Says in its message what it was told, and what its specification said at that moment.
+    void set_reservations(const nlohmann::json& parameters) {
+        const auto given = node::parse_reservations(parameters.at("reservations"));
+        const auto spec = node::Spec::load(spec_file);
+        if (!given || !spec || !reservations) ::_exit(98);
+        const auto error = parameters.find("error");
+        const bool failed = error != parameters.end() && !error->is_null();
+        const std::string what = failed               ? "failed: " + error->get<std::string>()
+                                 : proposed == *given ? "stored"
+                                                      : "set";
+        message = fmt::format("{}, version {}, specification {}", what, given->version, spec->reservations.version);
+        reservations = *given;
+        if (failed) registers.reset();
+        decide();
     }
     nlohmann::json opener() const {
         return {{"pid", 4711}, {"program", "qemu"}, {"mode", "write"}, {"since", "2026-11-22T12:00:00Z"}};
@@ -63,14 +101,16 @@ struct FakeNode {
                   {"pid", ::getpid()},
                   {"version", "0"},
                   {"state", state},
-                  {"message", ""},
+                  {"message", message},
                   {"backing_path", backing_path},
                   {"backing_kind", backing_kind},
                   {"size_bytes", 1 << 20},
                   {"logical_block_bytes", 4096},
                   {"direct", true},
                   {"forms", {{{"type", "fuse"}, {"path", "/run/block/n"}}}},
-                  {"openers", openers}}}};
+                  {"openers", openers},
+                  {"reservations", reservations ? node::reservations_json(*reservations) : nlohmann::json()},
+                  {"proposed", proposed ? node::reservations_json(*proposed) : nlohmann::json()}}}};
     }
 
     int serve() {
@@ -106,7 +146,11 @@ struct FakeNode {
                                tell();
                            }});
         methods.push_back({"Refresh", Access::change, [&](Call call) { call.reply(description()); }});
-        methods.push_back({"SetReservations", Access::change, [&](Call call) { call.reply(nlohmann::json::object()); }});
+        methods.push_back({"SetReservations", Access::change, [&](Call call) {
+                               set_reservations(call.parameters());
+                               call.reply(nlohmann::json::object());
+                               tell();
+                           }});
         methods.push_back({"Stop", Access::change, [&](Call call) {
                                if (busy && !call.parameters().at("force").get<bool>()) {
                                    return call.error("Busy", {{"openers", {opener()}}});

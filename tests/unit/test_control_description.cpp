@@ -23,7 +23,7 @@ TEST_CASE("our own descriptions parse") {
         {io_storctl, "io.storctl", 5, 3, 3},
         {io_storctl_device, "io.storctl.Device", 4, 4, 4},
         {io_storctl_arbiter, "io.storctl.Arbiter", 9, 10, 6},
-        {io_storctl_node, "io.storctl.Node", 7, 6, 7},
+        {io_storctl_node, "io.storctl.Node", 9, 6, 7},
         {io_storctl_node_process, "io.storctl.NodeProcess", 6, 7, 3},
         {org_varlink_service, "org.varlink.service", 0, 2, 6},
     };

@@ -46,12 +46,15 @@ struct Scene {
     TemporaryFolder folder;
     EventLoop loop = *EventLoop::create();
     TestSupervisor supervisor;
+    StateDb db = *StateDb::open(folder / "state.db");
+    std::unique_ptr<ReservationStore> reservations = *open_reservation_store(db, "boot-1");
     std::optional<std::string> located = "/dev/fake";
     std::vector<NodeRecord> saved;
     int changes = 0;
     NodeEnvironment environment{
         .loop = loop,
         .supervisor = supervisor,
+        .reservations = *reservations,
         .paths = {.run_dir = folder.path(), .dev_dir = folder / "dev"},
         .settings = {.start_timeout = 20s,
                      .reply_timeout = 5s,

@@ -52,6 +52,7 @@ struct UsbNodeHost {
     // destroyed from below, as in stord
     std::optional<ArbiterStand> stand;
     std::unique_ptr<UsbNodes> usb;
+    std::unique_ptr<ReservationStore> reservations;
     std::unique_ptr<NodeService> nodes;
     std::vector<std::unique_ptr<control::AsyncClient>> clients;
 
@@ -74,6 +75,7 @@ struct UsbNodeHost {
     void kill_stord() {
         clients.clear();
         nodes.reset();
+        reservations.reset();
         usb.reset();
         stand.reset();
     }
@@ -135,11 +137,17 @@ struct UsbNodeHost {
 
  private:
     void start_nodes(ArbiterStand& over) {
+        auto store = open_reservation_store(over.db(), "boot-1");
+        REQUIRE(store.has_value());
+        reservations = std::move(*store);
         auto opened = NodeService::open(
-            over.loop(), over.db(), over.hub(), devices, *supervisor, paths,
+            over.loop(), over.db(), over.hub(), devices, *supervisor, *reservations, paths,
             {.start_timeout = std::chrono::seconds(20),
              .reply_timeout = reply_timeout,
-             .restart = {.first_delay = std::chrono::milliseconds(1), .longest_delay = std::chrono::milliseconds(4)}});
+             .restart = {.first_delay = std::chrono::milliseconds(1), .longest_delay = std::chrono::milliseconds(4)},
+             .cuse_path = folder / "cuse",
+             .host = "alpha",
+             .machine_id = "m"});
         REQUIRE(opened.has_value());
         nodes = std::move(*opened);
         usb->attach(*nodes);
