@@ -117,10 +117,9 @@ void IoRing::on_wake(IoCompletion& self, int) {
 }
 
 void IoRing::post(std::function<void()> work) {
-    {
-        const std::lock_guard lock(posted_mutex_);
-        posted_.push_back(std::move(work));
-    }
+    // with the lock: whoever runs this work may end the ring right after
+    const std::lock_guard lock(posted_mutex_);
+    posted_.push_back(std::move(work));
     const uint64_t one = 1;
     [[maybe_unused]] const auto written = ::write(wake_fd_.get(), &one, sizeof one);
 }

@@ -33,9 +33,10 @@ struct CuseRequest {
     Kind kind = Kind::other;
     uint32_t opcode = 0;
     uint64_t unique = 0;
-    uint64_t handle = 0;      ///< what answer_open gave
-    int thread_id = 0;        ///< of the caller, as seen from here; 0: in a pid namespace that we do not see
-    uint32_t open_flags = 0;  ///< O_*; of open, and of read, write as they are now
+    uint64_t handle = 0;        ///< what answer_open gave
+    int thread_id = 0;          ///< of the caller, as seen from here; 0: in a pid namespace that we do not see
+    uint32_t uid = 0, gid = 0;  ///< of the caller's file system identity
+    uint32_t open_flags = 0;    ///< O_*; of open, and of read, write as they are now
     // ioctl
     uint32_t command = 0;
     uint64_t argument = 0;

@@ -15,7 +15,7 @@
 namespace storctl::node {
 namespace {
 
-constexpr size_t most_workers = 64;
+constexpr size_t most_workers = 256;
 constexpr size_t most_idle = 16;  // to make one costs many requests
 constexpr auto pursue_every = std::chrono::milliseconds(10);
 /// For what the server can give up by itself.
@@ -41,20 +41,51 @@ std::shared_ptr<CuseThreads> CuseThreads::make(std::string name, std::unique_ptr
     return std::shared_ptr<CuseThreads>(new CuseThreads(std::move(name), std::move(channel), std::move(handlers)));
 }
 
-void CuseThreads::start() {
-    pursuer_runs_ = true;
-    std::thread([self = shared_from_this()] {
+Result<void> CuseThreads::start() {
+    const auto no_threads = [] {
+        return make_error(std::errc::resource_unavailable_try_again, "the system gives no threads");
+    };
+    auto pursue = [self = shared_from_this()] {
         self->pursue_interrupts();
         const std::scoped_lock lock(self->mutex_);
         self->pursuer_runs_ = false;
         self->changed_.notify_all();
-    }).detach();
-    add_worker();
-    add_worker();
+    };
+    pursuer_runs_ = true;
+    try {
+        std::thread(std::move(pursue)).detach();
+    } catch (const std::system_error&) {
+        pursuer_runs_ = false;
+        return no_threads();
+    }
+    if (!add_worker() || !add_worker()) return no_threads();
+    return {};
+}
+
+/// The connection ends, and with it everybody's call: what they still work on is nobody's.
+void CuseThreads::give_all_up() {
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    std::list<std::shared_ptr<Worker>> left;
+    {
+        const std::scoped_lock lock(mutex_);
+        left = workers_;
+    }
+    for (;;) {
+        const bool last_look = std::chrono::steady_clock::now() > deadline;
+        left.remove_if([&](const std::shared_ptr<Worker>& worker) {
+            const std::scoped_lock lock(worker->mutex);
+            if (worker->turn == nullptr) return true;
+            handlers_.give_up(*worker->turn);
+            return worker->turn->revoke() || (last_look && worker->turn->may_answer());
+        });
+        if (left.empty() || last_look) return;
+        std::this_thread::yield();
+    }
 }
 
 bool CuseThreads::end(std::chrono::milliseconds limit) {
     ending_ = true;
+    give_all_up();
     channel_->abort();
     std::unique_lock lock(mutex_);
     changed_.notify_all();
@@ -94,7 +125,9 @@ void CuseThreads::work(Worker& worker) {
         const size_t others = idle_.fetch_sub(1) - 1;
         if (!request || !*request) {
             if (!request && !ending_) log::error("node {}: {}", name_, request.error().message());
-            if (!ending_.exchange(true)) handlers_.closed();
+            if (ending_.exchange(true)) return;
+            give_all_up();
+            handlers_.closed();
             return;
         }
         const bool last = others == 0 && !add_worker();
@@ -111,6 +144,7 @@ void CuseThreads::serve(Worker& worker, const CuseRequest& request, bool last) {
     CuseTurn turn(request, last);
     {
         const std::scoped_lock lock(worker.mutex);
+        if (ending_) return;
         worker.turn = &turn;
     }
     handlers_.serve(turn);

@@ -30,6 +30,11 @@ class CuseTurn {
     bool answered() const { return phase_ == Phase::answered; }
     /// The answer is the caller's to give, and nobody else gives it from now on. To be asked once, before the answer.
     bool may_answer() { return phase_.exchange(Phase::answered) != Phase::answered; }
+    /// Takes the answer away from whoever works on it. False: it is just reaching for the consumer's memory.
+    bool revoke() {
+        auto expected = Phase::executing;
+        return phase_.compare_exchange_strong(expected, Phase::answered) || expected == Phase::answered;
+    }
     /// Reaches for the consumer's memory by `access`, unless the request is answered: then the thread's number may be
     /// another's. -EINTR: it was.
     template <class Access>
@@ -92,9 +97,10 @@ class CuseThreads : public std::enable_shared_from_this<CuseThreads> {
     /// `name`: for messages. What the handlers refer to has to outlive the threads, of which one that hangs in the
     /// kernel may never end: they should own it.
     static std::shared_ptr<CuseThreads> make(std::string name, std::unique_ptr<CuseChannel> channel, Handlers handlers);
-    /// Takes requests from now on.
-    void start();
-    /// Ends the connection, then the threads. False: not all of them within `limit`.
+    /// Takes requests from now on. Error: the system gives no threads.
+    Result<void> start();
+    /// Ends the connection, then the threads. From then on nobody touches a consumer's memory: it is the consumer's own
+    /// again. False: not all threads ended within `limit`.
     bool end(std::chrono::milliseconds limit);
     CuseChannel& channel() { return *channel_; }
 
@@ -114,6 +120,7 @@ class CuseThreads : public std::enable_shared_from_this<CuseThreads> {
         : name_(std::move(name)), channel_(std::move(channel)), handlers_(std::move(handlers)) {}
     bool add_worker();
     void work(Worker& worker);
+    void give_all_up();
     void serve(Worker& worker, const CuseRequest& request, bool last);
     void interrupt(const CuseRequest& request);
     void pursue_interrupts();

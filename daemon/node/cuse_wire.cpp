@@ -180,7 +180,11 @@ std::optional<CuseRequest> decode_cuse_request(std::span<const std::byte> messag
     if (extension_bytes > body.size()) return std::nullopt;
     body = body.first(body.size() - extension_bytes);
 
-    CuseRequest request{.opcode = header->opcode, .unique = header->unique, .thread_id = static_cast<int>(header->pid)};
+    CuseRequest request{.opcode = header->opcode,
+                        .unique = header->unique,
+                        .thread_id = static_cast<int>(header->pid),
+                        .uid = header->uid,
+                        .gid = header->gid};
     bool good = true;
     switch (header->opcode) {
         case FUSE_OPEN:

@@ -37,12 +37,18 @@ void read_queue(const std::string& device, DiskFacts& facts) {
 
 }  // namespace
 
+scsi::Limits sg_limits(uint32_t block_bytes) {
+    scsi::Limits out;
+    out.transfer_bytes = out.optimal_transfer_bytes = sg_transfer_limit();
+    out.scratch_bytes = sg_scratch_bytes;
+    out.compare_blocks = std::min(out.compare_blocks, sg_scratch_bytes / block_bytes);
+    return out;
+}
+
 DiskFacts disk_facts(const Backing& backing, bool read_only, const std::string& sysfs) {
     DiskFacts out;
-    const uint64_t transfer = sg_transfer_limit();
-    out.limits.transfer_bytes = out.limits.optimal_transfer_bytes = transfer;
-    out.limits.scratch_bytes = sg_scratch_bytes;
     out.geometry.block_bytes = backing.logical_block_bytes();
+    out.limits = sg_limits(out.geometry.block_bytes);
     out.geometry.blocks = backing.size_bytes() / out.geometry.block_bytes;
     out.geometry.read_only = read_only;
     out.geometry.physical_block_bytes = std::max(out.geometry.block_bytes, backing.transfer_alignment());

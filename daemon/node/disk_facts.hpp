@@ -11,6 +11,8 @@ struct DiskFacts {
     scsi::Limits limits;
 };
 
+/// What the SCSI server's memory allows.
+scsi::Limits sg_limits(uint32_t block_bytes);
 /// `sysfs`: "/sys".
 DiskFacts disk_facts(const Backing& backing, bool read_only, const std::string& sysfs = "/sys");
 

@@ -16,6 +16,7 @@
 namespace storctl::node {
 namespace {
 
+constexpr unsigned most_identifying = 16;
 constexpr uint32_t parallel_direct_writes = 1 << 6;  // FOPEN_PARALLEL_DIRECT_WRITES, FUSE 7.38
 constexpr uint32_t no_flush = 1 << 5;                // FOPEN_NOFLUSH, FUSE 7.36
 
@@ -93,7 +94,12 @@ bool FuseFile::enter(FuseSlot& slot) {
 void FuseFile::entered(scsi::RangeLocks::Hold& hold) {
     auto& slot = *static_cast<FuseSlot*>(hold.owner);
     auto& self = *static_cast<FuseFile*>(slot.front_end);
-    self.node_.ring.post([&self, &slot] { self.node_.top.submit(slot.block); });
+    self.node_.ring.post([&self, &slot] {
+        // what it waited for may have been the reservation that keeps it out
+        const BlockOp op = slot.block.op;
+        if (self.node_.unit.reserved() && self.refused(slot, op)) return slot.block.finish(-EBADE);
+        self.node_.top.submit(slot.block);
+    });
 }
 
 void FuseFile::block_done(void* context, BlockRequest& request, int64_t result) {
@@ -177,8 +183,15 @@ void FuseFile::open(FuseSlot& slot) {
     node_.on_opens_changed();
     // Who it is stands in the process's own memory, and to read that may take as long as this node takes for what the
     // process is just having brought in: not on this thread.
-    const auto identify = [this, &slot, asking, handle = decision.handle] {
+    if (identifying_->fetch_add(1) >= most_identifying) {
+        identifying_->fetch_sub(1);
+        log::warning("node {}: '{}' (pid {}) has no part in reservations: too many are being looked at", node_.name,
+                     asking.program, asking.pid);
+        return opened(slot, decision.handle);
+    }
+    const auto identify = [this, count = identifying_, &slot, asking, handle = decision.handle] {
         auto nexus = node_.unit.attach(initiator_of(asking.pid, node_.host));
+        count->fetch_sub(1);
         if (!nexus) {
             log::warning("node {}: '{}' (pid {}) has no part in reservations: {}", node_.name, asking.program,
                          asking.pid, nexus.error().message());
@@ -191,6 +204,7 @@ void FuseFile::open(FuseSlot& slot) {
     try {
         std::thread(identify).detach();
     } catch (const std::system_error&) {
+        identifying_->fetch_sub(1);
         opened(slot, decision.handle);  // too many threads: without a part in reservations
     }
 }

@@ -8,7 +8,9 @@
 // What is reserved for others by SCSI (daemon/node/scsi_unit.hpp) fails with EBADE, as on a block device of the kernel.
 // While SCSI commands may come, each request enters its blocks.
 
+#include <atomic>
 #include <map>
+#include <memory>
 
 #include "daemon/node/front_end.hpp"
 #include "daemon/node/fuse_channel.hpp"
@@ -58,6 +60,7 @@ class FuseFile : public FrontEnd {
     std::function<void()> on_closed_;
     Ownership ownership_;
     std::map<uint64_t, std::shared_ptr<scsi::Nexus>> nexuses_;  // by the open's handle
+    std::shared_ptr<std::atomic<unsigned>> identifying_ = std::make_shared<std::atomic<unsigned>>(0);
     const bool enters_;
 };
 

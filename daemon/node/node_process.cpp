@@ -44,7 +44,9 @@ Result<std::unique_ptr<NodeProcess>> NodeProcess::start(EventLoop& loop, Spec sp
     return process;
 }
 
-NodeProcess::~NodeProcess() = default;
+NodeProcess::~NodeProcess() {
+    if (unit_) unit_->stop_storing();
+}
 
 Reactor::Geometry NodeProcess::geometry() const {
     return {.size_bytes = size_bytes_, .transfer_alignment = backing_ ? backing_->transfer_alignment() : 1};
@@ -92,7 +94,7 @@ Result<void> NodeProcess::make_unit() {
                           .physical_block_bytes = logical_block_bytes_,
                           .read_only = read_only,
                           .write_cache = true};
-        facts.limits.transfer_bytes = facts.limits.optimal_transfer_bytes = sg_transfer_limit();
+        facts.limits = sg_limits(logical_block_bytes_);
     }
     unit_ = TRY(ScsiUnit::make({.identity = complete(spec_.identity, spec_.name),
                                 .geometry = facts.geometry,
@@ -100,7 +102,6 @@ Result<void> NodeProcess::make_unit() {
                                 .reservations = spec_.reservations},
                                [this, &mailbox = *mailbox_] { mailbox.post([this] { control_->changed(); }); }));
     if (spec_.sg) unit_->expect_commands();
-    view_backing();
     return {};
 }
 
@@ -141,6 +142,7 @@ Result<void> NodeProcess::start_reactor() {
     };
     reactor_ = TRY(Reactor::start(spec_, std::move(channel), backing_ ? backing_->fd() : -1, geometry(), read_only,
                                   *unit_, std::move(listener)));
+    view_backing();  // not before: the reactor locks all memory that there is
     unit_->connect([port = reactor_->port()](BlockRequest& request) { return port->submit(request); });
     struct stat status {};
     if (::stat(spec_.mount_path.c_str(), &status) != 0) {
@@ -301,6 +303,7 @@ std::vector<Opener> NodeProcess::stop(bool force) {
     // No new opens, then the answers to what is in flight, then the end of the connection (in the destructors). The
     // control socket goes last, so that stord sees the end only when the mount is gone.
     loop_device_.reset();
+    unit_->stop_storing();
     sg_.reset();
     reactor_->unmount();
     reactor_.reset();

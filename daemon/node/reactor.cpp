@@ -71,6 +71,7 @@ Result<std::unique_ptr<Reactor>> Reactor::start(const Spec& spec, std::unique_pt
     std::promise<Result<void>> started;
     auto outcome = started.get_future();
     reactor->thread_ = std::thread([raw = reactor.get(), &started] {
+        protect_from_memory_pressure();
         auto result = raw->ring_->start();
         const bool good = result.has_value();
         started.set_value(std::move(result));
@@ -91,7 +92,6 @@ Reactor::~Reactor() {
 }
 
 void Reactor::run() {
-    protect_from_memory_pressure();
     for (const auto& front_end : front_ends_) front_end->serve();
     if (auto result = ring_->run([this] { after_batch(); }); !result) {
         log::error("node {}: the reactor cannot go on: {}", context_.name, result.error().message());

@@ -125,7 +125,10 @@ void ScsiUnit::advance(ScsiCommand& command, Next next) {
             case Next::store:
                 storing_ = &command;
                 command.stored_by_ = std::chrono::steady_clock::now() + store_patience_;
-                return on_proposed_();
+                if (on_proposed_) return on_proposed_();
+                storing_ = nullptr;
+                next = unit_->resume(command, -EBUSY);
+                break;
             case Next::block:
                 if (read_in_place(command)) {
                     next = unit_->resume(command, static_cast<int64_t>(command.operation.length));
@@ -152,8 +155,16 @@ bool ScsiUnit::read_in_place(ScsiCommand& command) {
     const auto& operation = command.operation;
     if (view_ == nullptr || !command.use_view || operation.kind != scsi::BlockOperation::read) return false;
     if (operation.data != command.data.data()) return false;  // to be looked at: into scratch
-    command.in_place = view_->at(operation.offset, operation.length);
-    if (command.in_place.empty()) return false;
+    const auto bytes = view_->at(operation.offset, operation.length);
+    if (bytes.empty()) return false;
+    const uint32_t block_bytes = unit_->geometry().block_bytes;
+    command.view_blocks_.first = operation.offset / block_bytes;
+    command.view_blocks_.end = (operation.offset + operation.length) / block_bytes;
+    if (!unit_->enter(command.view_blocks_)) {  // COMPARE AND WRITE waits for these blocks
+        unit_->leave(command.view_blocks_);
+        return false;
+    }
+    command.in_place = bytes;
     command.view_ = view_;
     const uint64_t now = monotonic_ns();
     reads_in_place_.begin();
@@ -185,6 +196,20 @@ void ScsiUnit::block_done(void* context, BlockRequest&, int64_t result) {
     const auto keep = std::move(command.self_);
     self.advance(command, self.unit_->resume(command, result));
     self.advance_ready();
+}
+
+void ScsiUnit::given(ScsiCommand& command) {
+    if (command.in_place.empty()) return;
+    const std::scoped_lock lock(mutex_);
+    command.in_place = {};
+    unit_->leave(command.view_blocks_);
+    advance_ready();
+}
+
+void ScsiUnit::stop_storing() {
+    const std::scoped_lock lock(mutex_);
+    on_proposed_ = nullptr;
+    if (storing_ != nullptr) not_stored(*storing_, EBUSY);
 }
 
 void ScsiUnit::reset() {

@@ -32,6 +32,7 @@ struct ScsiCommand : scsi::Task, std::enable_shared_from_this<ScsiCommand> {
     std::span<const std::byte> in_place;
     bool use_view = true;
     std::shared_ptr<scsi::Nexus> opener;  ///< whose task it is
+    std::shared_ptr<void> left_behind;    ///< goes with it
     std::shared_ptr<void> memory;         ///< what `data` and `scratch` point into
     std::array<uint8_t, scsi::longest_cdb> cdb_bytes;
 
@@ -46,6 +47,7 @@ struct ScsiCommand : scsi::Task, std::enable_shared_from_this<ScsiCommand> {
     ScsiUnit* unit_ = nullptr;
     std::shared_ptr<ScsiCommand> self_;  // while the layers have it
     std::shared_ptr<const BackingView> view_;
+    scsi::RangeLocks::Hold view_blocks_;  // until `in_place` has been given to the initiator
     std::condition_variable changed_;
     std::chrono::steady_clock::time_point stored_by_;
     bool done_ = false;
@@ -79,6 +81,10 @@ class ScsiUnit {
     /// Until the command has ended, or nobody waits for it any more. `running` names it for `give_up` meanwhile.
     End run(const std::shared_ptr<ScsiCommand>& command, Deadline deadline, void*& running);
     void give_up(void* const& running);
+    /// `in_place` was given to the initiator, or is not wanted. May be called for any command that has ended.
+    void given(ScsiCommand& command);
+    /// Nothing is proposed any more: whoever stores is going. What waits to be stored ends with BUSY.
+    void stop_storing();
     void reset();
 
     // I/O on other paths.
@@ -105,7 +111,7 @@ class ScsiUnit {
 
  private:
     ScsiUnit(std::function<void()> on_proposed, std::chrono::milliseconds store_patience)
-        : on_proposed_(std::move(on_proposed)), store_patience_(store_patience) {}
+        : store_patience_(store_patience), on_proposed_(std::move(on_proposed)) {}
     void advance(ScsiCommand& command, scsi::Next next);
     void advance_ready();
     bool carry_out(ScsiCommand& command);
@@ -115,12 +121,12 @@ class ScsiUnit {
     void abandon(ScsiCommand& command);
     void note_reservations();
 
-    const std::function<void()> on_proposed_;
     const std::chrono::milliseconds store_patience_;
     std::atomic<bool> reserved_{false};
     bool commands_expected_ = false;
 
     std::mutex mutex_;  // guards what follows
+    std::function<void()> on_proposed_;
     std::unique_ptr<scsi::LogicalUnit> unit_;
     Submit submit_;
     std::map<std::string, std::shared_ptr<scsi::Nexus>> nexuses_;

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <scsi/sg.h>
 #include <sys/mman.h>
 
 #include "base/log.hpp"
@@ -18,6 +19,7 @@ namespace {
 
 constexpr auto end_limit = std::chrono::seconds(5);
 constexpr size_t most_opens = 1024;
+constexpr unsigned most_identifying = 16;
 
 }  // namespace
 
@@ -87,8 +89,7 @@ Result<void> SgServer::State::start() {
                                 {.serve = [self](CuseTurn& turn) { self->serve(turn); },
                                  .give_up = [self](CuseTurn& turn) { self->unit->give_up(turn.context); },
                                  .closed = [self] { self->closed(); }});
-    threads->start();
-    return {};
+    return threads->start();
 }
 
 // ---- requests
@@ -109,7 +110,9 @@ void SgServer::State::serve(CuseTurn& turn) {
     // as many threads as there may be are busy, and somebody has to take the next request
     const bool may_wait = request.kind != Kind::poll && request.kind != Kind::release;
     if (turn.last() && may_wait) {
-        if (turn.may_answer()) channel.answer_error(request.unique, EBUSY);
+        // SG_IO: "the queue is full", which an initiator takes for a reason to try again
+        const bool command = request.kind == Kind::ioctl && request.command == SG_IO;
+        if (turn.may_answer()) channel.answer_error(request.unique, command ? EDOM : EBUSY);
         return;
     }
     switch (request.kind) {
@@ -148,7 +151,13 @@ void SgServer::State::open(CuseTurn& turn) {
     Opener opener = identify_holder(request.thread_id);
     opener.writes = (request.open_flags & O_ACCMODE) != O_RDONLY;
     const Opener asking = opener;
+    // who it is stands in its own memory, which may take any time to come: not for everybody at once
+    if (identifying.fetch_add(1) >= most_identifying) {
+        identifying.fetch_sub(1);
+        return refuse(EBUSY);
+    }
     auto nexus = unit->attach(initiator_of(asking.pid, options.host));
+    identifying.fetch_sub(1);
     if (!nexus) {
         log::warning("node {}: '{}' (pid {}) cannot be an initiator: {}", options.name,
                      escape_unprintable(asking.program), asking.pid, nexus.error().message());
@@ -171,6 +180,8 @@ void SgServer::State::open(CuseTurn& turn) {
     }
     auto file = std::make_shared<SgOpen>(decision.handle, channel);
     file->writes = asking.writes;
+    file->uid = request.uid;
+    file->gid = request.gid;
     file->nexus = *std::move(nexus);
     bool room = false;
     {

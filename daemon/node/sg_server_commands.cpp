@@ -21,6 +21,16 @@ namespace storctl::node {
 using Clock = std::chrono::steady_clock;
 
 struct SgServer::State::Run {
+    explicit Run(ScsiUnit& the_unit) : unit(the_unit) {}
+    ~Run() { drop(); }
+    Run(const Run&) = delete;
+    Run& operator=(const Run&) = delete;
+    void drop() {
+        if (task != nullptr) unit.given(*task);
+        task.reset();
+    }
+
+    ScsiUnit& unit;
     sg::Command command;
     std::shared_ptr<ScsiCommand> task;
     sg::Outcome outcome;
@@ -29,6 +39,8 @@ struct SgServer::State::Run {
 namespace {
 
 constexpr uint8_t synchronize_cache_10 = 0x35;
+/// Of one open; with as many that nobody waits for the next is "queue full".
+constexpr unsigned most_left_behind = 16;
 
 scsi::ByteView cdb_of(const sg::Command& command) {
     return {reinterpret_cast<const uint8_t*>(command.cdb_bytes.data()), command.cdb_length};
@@ -42,8 +54,19 @@ sg::Layout layout_of(const CuseRequest& request) { return request.compat ? sg::L
 
 // ---- a command
 
+namespace {
+
+/// Counted until the layers have done with it.
+void leave_behind(SgOpen& file, ScsiCommand& task) {
+    file.left_behind->fetch_add(1);
+    task.left_behind = std::shared_ptr<void>(nullptr, [count = file.left_behind](void*) { count->fetch_sub(1); });
+}
+
+}  // namespace
+
 /// What the command needs: memory, and its data.
 int SgServer::State::prepare(SgOpen& file, CallerMemory& memory, Run& work) {
+    if (*file.left_behind >= most_left_behind) return -EDOM;
     const sg::Command& command = work.command;
     const auto shape = unit->shape(cdb_of(command));
     auto task = std::make_shared<ScsiCommand>();
@@ -51,9 +74,11 @@ int SgServer::State::prepare(SgOpen& file, CallerMemory& memory, Run& work) {
     task->nexus = file.nexus.get();
     task->take_cdb(cdb_of(command));
     task->writable = file.writes;
+    task->use_view = !memory.in_legs();  // there the data are looked at from here
     if (command.data_bytes > 0 || shape.scratch_bytes > 0) {
         const auto buffer = buffers->take();
-        if (buffer == nullptr) return -EBUSY;
+        if (buffer == nullptr) return -EDOM;
+        if (shape.scratch_bytes > sg_scratch_bytes) return -ENOMEM;
         task->memory = buffer;
         task->scratch = {buffer.get() + SgBuffers::data_bytes, sg_scratch_bytes};
         const std::span data{buffer.get(), command.data_bytes};
@@ -65,6 +90,7 @@ int SgServer::State::prepare(SgOpen& file, CallerMemory& memory, Run& work) {
         }
         if (out == (shape.direction == scsi::Direction::out)) task->data = data;
     }
+    work.drop();
     work.task = std::move(task);
     return 0;
 }
@@ -83,9 +109,11 @@ int SgServer::State::execute(CuseTurn& turn, SgOpen& file, Run& work) {
         case ScsiUnit::End::done:
             break;
         case ScsiUnit::End::timed_out:
+            leave_behind(file, task);
             outcome.host_status = sg::host_timed_out;
             return 0;
         case ScsiUnit::End::given_up:
+            leave_behind(file, task);
             return -EINTR;
     }
     outcome.status = static_cast<uint8_t>(task.status);
@@ -103,7 +131,7 @@ int SgServer::State::execute(CuseTurn& turn, SgOpen& file, Run& work) {
 /// SG_IO.
 int SgServer::State::transfer(CuseTurn& turn, SgOpen& file, CallerMemory& memory) {
     const CuseRequest& request = turn.request();
-    Run work;
+    Run work(*unit);
     if (const int failed =
             sg::fetch(memory, request.argument, layout_of(request), most_data_bytes(!memory.in_legs()), work.command);
         failed != 0) {
@@ -123,7 +151,7 @@ int SgServer::State::transfer(CuseTurn& turn, SgOpen& file, CallerMemory& memory
 }
 
 int SgServer::State::flush(CuseTurn& turn, SgOpen& file) {
-    Run work;
+    Run work(*unit);
     work.task = std::make_shared<ScsiCommand>();
     work.task->opener = file.nexus;
     work.task->nexus = file.nexus.get();
@@ -143,10 +171,16 @@ int SgServer::State::control(CuseTurn& turn, SgOpen& file, CallerMemory& memory)
                               .host_number = 0,
                               .in_flight = file.in_flight};
     auto action = sg::ControlAction::none;
-    int result = 0;
+    // on a copy: the consumer's memory may take any time, and whoever polls must not wait for it
+    sg::Controls controls;
     {
         const std::scoped_lock lock(file.mutex);
-        result = file.controls.control(request.command, request.argument, layout_of(request), facts, memory, action);
+        controls = file.controls;
+    }
+    const int result = controls.control(request.command, request.argument, layout_of(request), facts, memory, action);
+    if (result >= 0) {
+        const std::scoped_lock lock(file.mutex);
+        file.controls.take_settings(controls);
     }
     if (result < 0) return result;
     switch (action) {
@@ -181,6 +215,7 @@ void SgServer::State::write(CuseTurn& turn, SgOpen& file) {
     };
     // the kernel moves nothing but the header for a write
     if (!file.calls.direct(request.thread_id)) return refuse(EOPNOTSUPP);
+    if (!file.is_opener(request)) return refuse(EPERM);
     {
         const std::scoped_lock lock(file.mutex);
         if (file.controls.full()) return refuse(EDOM);
@@ -189,7 +224,7 @@ void SgServer::State::write(CuseTurn& turn, SgOpen& file) {
     TurnMemory memory(reached, turn);
     constexpr size_t header_32 = 64;  // struct compat_sg_io_hdr; who writes is not told
     const auto layout = request.in.size() == header_32 ? sg::Layout::bits32 : sg::Layout::bits64;
-    Run work;
+    Run work(*unit);
     int result = sg::fetch_written(memory, request.in, layout, sg_most_data_bytes, work.command);
     if (result == 0) result = prepare(file, memory, work);
     if (result == 0) result = execute(turn, file, work);
@@ -245,11 +280,17 @@ std::optional<int32_t> wanted_pack_id(int thread_id, CallerMemory& memory) {
 void SgServer::State::read(CuseTurn& turn, SgOpen& file) {
     constexpr auto look_up = std::chrono::milliseconds(100);
     constexpr int32_t any = -1;
+    constexpr uint32_t shortest_header = 64;  // struct compat_sg_io_hdr
     const CuseRequest& request = turn.request();
     CuseChannel& channel = threads->channel();
     std::unique_lock lock(file.mutex);
     int32_t pack_id = any;
-    if (file.controls.force_pack_id()) {
+    if (request.size < shortest_header) {
+        lock.unlock();
+        if (turn.may_answer()) channel.answer_error(request.unique, EINVAL);
+        return;
+    }
+    if (file.controls.force_pack_id() && file.is_opener(request)) {
         lock.unlock();
         ProcessMemory reached(request.thread_id);
         TurnMemory memory(reached, turn);

@@ -38,14 +38,21 @@ struct SgOpen {
 
     const uint64_t handle;  ///< in the open table, and the one that the kernel gives back
     bool writes = false;
+    uint32_t uid = 0, gid = 0;  ///< of whoever opened
     std::shared_ptr<scsi::Nexus> nexus;
     CuseCalls calls;
     std::atomic<unsigned> in_flight{0};
+    /// Commands that the layers still have and nobody waits for.
+    std::shared_ptr<std::atomic<unsigned>> left_behind = std::make_shared<std::atomic<unsigned>>(0);
 
     std::mutex mutex;  // guards what follows
     std::condition_variable answers_changed;
     sg::Controls controls;
     uint64_t poll_handle = 0;
+
+    /// write() and read() reach for memory by pointers that are in the data: only for whoever opened, not for a program
+    /// that was handed the descriptor as the place for its output.
+    bool is_opener(const CuseRequest& request) const { return request.uid == uid && request.gid == gid; }
 };
 
 struct SgServer::State : std::enable_shared_from_this<SgServer::State> {
@@ -80,6 +87,7 @@ struct SgServer::State : std::enable_shared_from_this<SgServer::State> {
 
     std::mutex opens_mutex;  // guards opens
     std::map<uint64_t, std::shared_ptr<SgOpen>> opens;
+    std::atomic<unsigned> identifying{0};
 };
 
 }  // namespace storctl::node

@@ -16,8 +16,7 @@ using namespace storctl::test;
 class Stream {
  public:
     explicit Stream(uint8_t flags) : disk_(configuration(flags)) {
-        for (const char* name : {"a", "b", "c,i,0x1"})
-            nexuses_.push_back(disk_.attach(name, {.power_on = false}));
+        for (const char* name : {"a", "b", "c,i,0x1"}) nexuses_.push_back(disk_.attach(name, {.power_on = false}));
     }
 
     void one(ByteReader& input) {

@@ -223,6 +223,41 @@ TEST_CASE("a command that nobody waits for any more ends with what it has in fli
     CHECK(stand.disk.memory[6 * 512] == std::byte{0});
 }
 
+TEST_CASE("what comes again does not overtake what was aborted") {
+    Stand stand;
+    auto first = stand.start(*stand.a, write16, 6, 1, Bytes(512, 1));
+    REQUIRE(first->next == Next::block);
+    stand.disk.unit->abort(first->task);
+    auto again = stand.start(*stand.a, write16, 6, 1, Bytes(512, 2));
+    CHECK(again->next == Next::wait);
+    auto elsewhere = stand.start(*stand.a, write16, 7, 1, Bytes(512, 3));
+    CHECK(elsewhere->next == Next::block);
+    stand.disk.step(*first);
+    REQUIRE(stand.resume_ready({again.get()}) == again.get());
+    stand.disk.drive(*again);
+    stand.disk.drive(*elsewhere);
+    CHECK(stand.disk.memory[6 * 512] == std::byte{2});
+}
+
+TEST_CASE("PREEMPT AND ABORT waits for what is under way on other paths") {
+    Stand stand;
+    stand.good(*stand.a, Reserve::register_key, {.service_key = 1});
+    stand.good(*stand.b, Reserve::register_key, {.service_key = 2});
+    RangeLocks::Hold file;
+    file.first = 4;
+    file.end = 8;
+    file.granted = [](RangeLocks::Hold&) {};
+    REQUIRE(stand.disk.unit->enter(file));
+    auto preempt = stand.reserve(*stand.a, Reserve::preempt_and_abort, {.key = 1, .service_key = 2}, 1);
+    stand.disk.drive(*preempt);
+    CHECK(preempt->next == Next::wait);
+    stand.disk.unit->leave(file);
+    REQUIRE(stand.resume_ready({preempt.get()}) == preempt.get());
+    CHECK(preempt->task.status == Status::good);
+    CHECK(stand.disk.unit->enter(file));
+    stand.disk.unit->leave(file);
+}
+
 TEST_CASE("a change that another host was faster with is decided again") {
     Stand stand;
     stand.good(*stand.a, Reserve::register_key, {.service_key = 1});

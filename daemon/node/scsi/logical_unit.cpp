@@ -101,7 +101,7 @@ Next LogicalUnit::resume(Task& task, int64_t result) {
         case Task::Phase::waiting_to_reserve:
             return reserve_out(task);
         case Task::Phase::draining:
-            return finish(task);
+            return drained(task) ? finish(task) : Next::wait;
         case Task::Phase::flushing_first:
         case Task::Phase::transferring:
         case Task::Phase::verifying:
@@ -191,6 +191,8 @@ void LogicalUnit::make_ready(Task& task) {
 
 void LogicalUnit::abort(Task& task) {
     task.aborted_ = true;
+    // its initiator sends it again, and that must not be overtaken by what the layers still have
+    ranges_.make_exclusive(task.hold_);
     if (task.phase_ == Task::Phase::waiting_for_range || task.phase_ == Task::Phase::waiting_to_reserve ||
         task.phase_ == Task::Phase::draining)
         make_ready(task);

@@ -66,9 +66,7 @@ class LogicalUnit {
     const Geometry& geometry() const { return geometry_; }
     const ModeValues& mode() const { return mode_; }
     /// Whether I/O on another path to the disk, of somebody who stands like that, runs into a reservation.
-    bool refuses(Standing standing, Access access) const {
-        return conflicts(reservations_.type, standing, access);
-    }
+    bool refuses(Standing standing, Access access) const { return conflicts(reservations_.type, standing, access); }
 
  private:
     explicit LogicalUnit(UnitConfiguration configuration);
@@ -109,6 +107,7 @@ class LogicalUnit {
     void commit(ReservationState state, const std::vector<ReservationChange::Notice>& notices);
     Next abort_others(Task& task);
     bool aborting() const;
+    bool drained(const Task& task) const;
 
     // ends
     Next finish(Task& task, Status status = Status::good);

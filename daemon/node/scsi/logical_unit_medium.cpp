@@ -95,6 +95,7 @@ Next LogicalUnit::enter_range(Task& task, uint64_t first, uint64_t blocks, bool 
     task.hold_.first = first;
     task.hold_.end = first + blocks;
     task.hold_.exclusive = exclusive;
+    task.hold_.spares_tasks = false;
     task.hold_.owner = &task;
     return ranges_.acquire(task.hold_) ? first_operation(task) : Next::wait;
 }

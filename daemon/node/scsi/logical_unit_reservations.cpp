@@ -62,8 +62,16 @@ Next LogicalUnit::abort_others(Task& task) {
         if (other != &task && std::find(aborted.begin(), aborted.end(), other->nexus->name_) != aborted.end())
             abort(*other);
     }
-    return aborting() ? Next::wait : finish(task);
+    // also what they have under way on other paths, where nothing is once these are shut out from the whole disk
+    task.hold_.first = 0;
+    task.hold_.end = UINT64_MAX;
+    task.hold_.exclusive = task.hold_.spares_tasks = true;
+    task.hold_.owner = &task;
+    ranges_.acquire(task.hold_);
+    return drained(task) ? finish(task) : Next::wait;
 }
+
+bool LogicalUnit::drained(const Task& task) const { return RangeLocks::is_granted(task.hold_) && !aborting(); }
 
 /// Something in flight is still to end because it was aborted.
 bool LogicalUnit::aborting() const {

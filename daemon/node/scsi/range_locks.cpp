@@ -31,6 +31,12 @@ bool RangeLocks::acquire(Hold& hold) {
     return !wait;
 }
 
+void RangeLocks::make_exclusive(Hold& hold) {
+    if (!is_granted(hold) || hold.exclusive) return;
+    hold.exclusive = true;
+    ++exclusive_;
+}
+
 void RangeLocks::drop(Hold& hold) {
     switch (hold.state) {
         case Hold::State::idle:

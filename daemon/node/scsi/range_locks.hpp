@@ -13,6 +13,7 @@ class RangeLocks {
         uint64_t first = 0;
         uint64_t end = 0;  ///< behind the last block
         bool exclusive = false;
+        bool spares_tasks = false;  ///< exclusive against owners alone that are no tasks of the logical unit
         void* owner = nullptr;
         /// Called when it may go on, where its owner is no task of the logical unit; it must not come back here.
         void (*granted)(Hold&) = nullptr;
@@ -29,6 +30,9 @@ class RangeLocks {
         Hold* next = nullptr;
     };
 
+    static bool is_granted(const Hold& hold) { return hold.state == Hold::State::granted; }
+    /// What comes from now on waits for it, if it is granted; who is beside it stays.
+    void make_exclusive(Hold& hold);
     /// True: granted. Else it waits, and `release` of another will name it.
     bool acquire(Hold& hold);
     /// Also of one that still waits; nothing happens to one that was never asked for. `granted(Hold&)` is called for
@@ -49,6 +53,7 @@ class RangeLocks {
     };
 
     static bool excludes(const Hold& a, const Hold& b) {
+        if ((a.spares_tasks && b.granted == nullptr) || (b.spares_tasks && a.granted == nullptr)) return false;
         return (a.exclusive || b.exclusive) && a.first < b.end && b.first < a.end;
     }
     static bool excluded_in(const List& list, const Hold& hold);

@@ -342,8 +342,9 @@ int give_written(CallerMemory& memory, const Command& command, const Outcome& ou
 
 std::vector<std::byte> answered_header(std::span<const std::byte> header, const Command& command,
                                        const Outcome& outcome) {
-    std::vector<std::byte> out(header.begin(), header.end());
     const bool v3 = command.interface == Interface::v3;
+    const auto own = header.first(v3 ? header_v3(command.layout).bytes : header_v4.bytes);
+    std::vector<std::byte> out(own.begin(), own.end());
     const size_t offset = v3 ? header_v3(command.layout).answer : header_v4.answer;
     const auto bytes = encode_answer(command, outcome);
     const auto answer = std::span(bytes).first(v3 ? answer_v3.bytes : answer_v4.bytes);

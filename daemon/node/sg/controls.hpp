@@ -37,6 +37,15 @@ class Controls {
     bool force_pack_id() const { return force_pack_id_; }
     uint32_t timeout_ms() const { return timeout_ms_; }
 
+    /// What ioctls have set on a copy of this one; the answers stay.
+    void take_settings(const Controls& other) {
+        force_pack_id_ = other.force_pack_id_;
+        command_queueing_ = other.command_queueing_;
+        keep_orphan_ = other.keep_orphan_;
+        timeout_ms_ = other.timeout_ms_;
+        reserved_bytes_ = other.reserved_bytes_;
+    }
+
     // Answers that wait for read(), oldest first.
     struct Answer {
         int32_t pack_id = 0;
