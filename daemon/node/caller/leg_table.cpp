@@ -14,8 +14,8 @@ constexpr auto left_behind = std::chrono::seconds(1);
 }  // namespace
 
 std::shared_ptr<RetryMemory> LegTable::take(const Key& key, bool first, std::shared_ptr<void>& lost) {
-    const auto now = std::chrono::steady_clock::now();
-    const std::scoped_lock lock(mutex_);
+    auto now = std::chrono::steady_clock::now();
+    std::unique_lock lock(mutex_);
     auto found = legs_.find(key);
     if (!first) {
         if (found == legs_.end()) return nullptr;
@@ -23,7 +23,11 @@ std::shared_ptr<RetryMemory> LegTable::take(const Key& key, bool first, std::sha
         return std::exchange(found->second.memory, nullptr);
     }
     const bool one_of_many = std::get<0>(key) == 0;
-    if (found != legs_.end() && one_of_many && now - found->second.since < left_behind) return nullptr;
+    while (found != legs_.end() && one_of_many && now - found->second.since < left_behind) {
+        ended_.wait_until(lock, found->second.since + left_behind);
+        now = std::chrono::steady_clock::now();
+        found = legs_.find(key);
+    }
     if (found == legs_.end() && legs_.size() >= most_legs) {
         found = std::min_element(legs_.begin(), legs_.end(),
                                  [](const auto& a, const auto& b) { return a.second.since < b.second.since; });
@@ -40,6 +44,7 @@ void LegTable::put(const Key& key, std::shared_ptr<RetryMemory> memory) {
     const std::scoped_lock lock(mutex_);
     if (memory == nullptr) {
         legs_.erase(key);
+        ended_.notify_all();
     } else if (const auto found = legs_.find(key); found != legs_.end()) {
         found->second = {.memory = std::move(memory), .since = std::chrono::steady_clock::now()};
     }
@@ -48,6 +53,7 @@ void LegTable::put(const Key& key, std::shared_ptr<RetryMemory> memory) {
 void LegTable::clear() {
     const std::scoped_lock lock(mutex_);
     legs_.clear();
+    ended_.notify_all();
 }
 
 }  // namespace storctl::node
