@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 
 from lab_test import BUILD, PATIENCE, check, fail, run, until
@@ -159,6 +160,14 @@ def image(path, size):
         while size > 0:
             size -= file.write(os.urandom(min(size, 1 << 20)))
     return path
+
+
+def needs(programs):
+    """Skips the test where a program is missing; `programs` says which package each is in."""
+    for program, package in programs.items():
+        if not shutil.which(program):
+            print(f'skipped: {program} is not installed (package {package})')
+            sys.exit(77)
 
 
 def tool(*command, status=0):
