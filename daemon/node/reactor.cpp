@@ -200,11 +200,15 @@ OpenDecision ReactorPort::open(Opener opener) {
     return decided.get();
 }
 
+/// Returns when it is known, for the consumer's close(2) waits for that.
 void ReactorPort::release(uint64_t handle) {
-    post([handle](Reactor& reactor) {
+    std::promise<void> released;
+    const bool posted = post([&](Reactor& reactor) {
         reactor.opens_.release(handle);
         reactor.context_.on_opens_changed();
+        released.set_value();
     });
+    if (posted) released.get_future().wait();
 }
 
 /// What is posted is run: the reactor does not end before.

@@ -195,8 +195,8 @@ void UsbServer::State::release(UsbOpen& open, const CuseRequest& request) {
         const std::scoped_lock lock(opens_mutex);
         table.release(table_handle);
     }
+    tell_openers();  // before the answer: the consumer's close(2) waits for it, and may ask next who has it open
     channel->answer_error(request.unique, 0);
-    tell_openers();
 }
 
 // ---- ioctl and poll
