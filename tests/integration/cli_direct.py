@@ -94,7 +94,8 @@ def test_signals_are_passed_on():
                                   env=environment, text=True) as running:
                 assert running.stdout.readline() == 'ready\n'
                 running.send_signal(number)
-                out, _ = running.communicate(timeout=DEADLINE_SECONDS)
+                out = running.stdout.readline()  # before its input is closed, which ends `read` as well
+                running.communicate(timeout=DEADLINE_SECONDS)
             assert (out, running.returncode) == ('got\n', 9), (number, out, running.returncode)
             assert asked(server) == EVERYTHING
 
