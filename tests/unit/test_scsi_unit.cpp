@@ -146,8 +146,8 @@ struct Stand {
     }
 
     std::atomic<unsigned> proposals{0};
-    Layers layers{1024 * block};
     std::shared_ptr<ScsiUnit> unit;
+    Layers layers{1024 * block};  // ends first, with what it still has of commands that were given up
     std::shared_ptr<scsi::Nexus> a, b;
     void* running = nullptr;
 };
