@@ -29,7 +29,10 @@ def attribute(path):
 def driver(path):
     """Of a device, an interface or a function; empty: none."""
     link = os.path.join(path, 'driver')
-    return os.path.basename(os.readlink(link)) if os.path.islink(link) else ''
+    try:
+        return os.path.basename(os.readlink(link))
+    except FileNotFoundError:  # none, or it is just being taken off
+        return ''
 
 
 def drivers_of(device):
