@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
 #include <system_error>
 #include <thread>
 
@@ -15,8 +14,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "base/file.hpp"
 #include "base/log.hpp"
+#include "daemon/node/cuse_threads.hpp"
 #include "daemon/node/usb_server_state.hpp"
 
 namespace storctl::node {
@@ -39,21 +38,6 @@ void take_interrupts() {
     struct sigaction action {};
     action.sa_handler = on_interrupt;  // without SA_RESTART: the call that it meets ends with EINTR
     ::sigaction(interrupt_signal(), &action, nullptr);
-}
-
-/// SIGKILL is pending for the thread: by kill(2), or because its process ends by another signal. One that we do not see
-/// (0) counts as dying: it is better off with EINTR than unkillable.
-bool being_killed(int thread_id) {
-    if (thread_id == 0) return true;
-    const auto status = read_file(fmt::format("/proc/{}/status", thread_id));
-    if (!status) return true;
-    for (const std::string_view key : {"\nSigPnd:\t", "\nShdPnd:\t"}) {
-        const auto at = status->find(key);
-        if (at == std::string::npos) return true;
-        const auto pending = std::strtoull(status->c_str() + at + key.size(), nullptr, 16);
-        if ((pending >> (SIGKILL - 1) & 1) != 0) return true;
-    }
-    return false;
 }
 
 void unblock_interrupts() {
